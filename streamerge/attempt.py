@@ -1,0 +1,190 @@
+"""One pass over all layers: read, decide, write or retain; then the epilogue.
+
+Order of the output, the same however layers are compressed or stored: entries as they pass, newest layer
+first, each waiting directory right after its parent; then the *epilogue*: directories that no layer lists,
+retained files (newest layer first, in stream order), and last the hard links that had to wait.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from streamerge.entry import Entry, Kind
+from streamerge.errors import SinkError, StreamergeError, show
+from streamerge.hotpath import Tally, scan
+from streamerge.interfaces import Layer, RawSink, Sink, Stream
+from streamerge.links import Held, Inode
+from streamerge.merge import Merge, Verdict
+from streamerge.readahead import DEFAULT_READ_AHEAD, ReadAhead
+from streamerge.retain import DEFAULT_SPOOL_MEMORY, Means, Retainer, Spool
+from streamerge.tarencode import implicit_directory
+from streamerge.tarreader import TarReader
+from streamerge.whiteout import Whiteouts, strip_opaque
+
+__all__ = ["Attempt", "Options", "Watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to merge. Sizes are in bytes.
+
+    ``rescan`` reads each layer's headers first; ``mtime`` (seconds) is what implicit directories get;
+    ``plain`` turns the hot loop off, for the tests that compare.
+    """
+
+    whiteouts: Whiteouts = Whiteouts.OCI
+    rescan: bool = False
+    mtime: int = 0
+    spool_memory: int = DEFAULT_SPOOL_MEMORY
+    read_ahead: int = DEFAULT_READ_AHEAD
+    plain: bool = False
+
+
+class Watch:
+    """What a merge tells while it runs; override what you want to hear. Called from the merging thread."""
+
+    def layer(self, index: int, name: str, tally: Tally) -> None:
+        """Reading of a layer begins; ``tally`` goes on counting."""
+
+    def warning(self, text: str) -> None:
+        """Something worth knowing that is no error."""
+
+
+class Attempt:
+    """One pass. ``known`` holds, for layers whose headers were read first, the offsets that are void."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        sink: Sink,
+        options: Options,
+        watch: Watch,
+        spool: Spool,
+        known: dict[int, frozenset[int]],
+    ) -> None:
+        self.tally = Tally()
+        self.promoted = 0
+        self._layers = layers
+        self._sink = sink
+        self._options = options
+        self._watch = watch
+        self._known = known
+        self._retainer = Retainer(layers, spool)
+        self._needed: set[Inode] = set()
+        self._waiting: dict[int, list[int]] = {}
+        self._merge = Merge(whiteouts=options.whiteouts, any_order=sink.any_order, warn=self._warn)
+
+    def run(self) -> None:
+        """Read all layers, newest first, and write what shows. Raises StreamergeError with the layer's index."""
+        newest_first = range(len(self._layers) - 1, -1, -1)
+        with ReadAhead([self._layers[index] for index in newest_first], self._options.read_ahead) as ahead:
+            streams = ahead.streams()
+            for index in newest_first:
+                self._watch.layer(index, self._layers[index].name, self.tally)
+                try:
+                    self._read_layer(index, next(streams))
+                except SinkError:
+                    raise
+                except StreamergeError as error:
+                    raise error.at(index=index) from error.__cause__
+        self._write_epilogue()
+
+    # -- one layer ---------------------------------------------------------------------------------
+
+    def _read_layer(self, index: int, stream: Stream) -> None:
+        reader = TarReader(stream)
+        self._retainer.note_globals(index, reader.global_records)
+        self._retainer.begin()
+        self._needed.clear()
+        view = self._merge.begin(index, self._known.get(index))
+        means = self._means(index, stream)
+
+        def step() -> bool:
+            entry = reader.next_entry()
+            if entry is None:
+                return False
+            self._settle(index, entry, view.place(entry), reader, means)
+            return True
+
+        if hasattr(self._sink, "write") and index not in self._known and not self._options.plain:
+            write = cast(RawSink, self._sink).write
+            keep = None if means is Means.POSITION else functools.partial(self._keep_hidden, index, means)
+            scan(reader, view, write, step, self.tally, keep_hidden=keep)
+        else:
+            while step():
+                pass
+        reader.drain()
+        view.end()
+        self._retainer.end(self._needed | self._merge.links.bound_in(index))
+
+    def _settle(self, index: int, entry: Entry, verdict: Verdict, reader: TarReader, means: Means) -> None:
+        """Do what the verdict says with an entry whose body is next on ``reader``."""
+        if verdict is Verdict.KEEP:
+            self._add(entry, reader.body())
+            for inode in self._merge.take_released():
+                self._add_retained(inode)
+        elif verdict is Verdict.HIDE:
+            self.tally.hidden += 1
+            self.tally.hidden_bytes += entry.size
+            if self._retainer.wants(entry.size, means):
+                self._spool(index, entry, reader)
+        elif verdict is not Verdict.DROP:
+            if not entry.size or self._retainer.wants(entry.size, means):
+                self._spool(index, entry, reader)
+            self._needed.add(Inode(index, entry.offset))
+            if verdict is Verdict.WAIT and entry.kind is not Kind.DIRECTORY:
+                self._waiting.setdefault(index, []).append(entry.offset)
+
+    def _means(self, index: int, stream: Stream) -> Means:
+        """How this layer's entries can be read again."""
+        if not self._layers[index].reopenable:
+            return Means.SPOOL
+        return Means.POSITION if stream.seeks else Means.SPOOL_SMALL
+
+    def _keep_hidden(self, index: int, means: Means, offset: int, data: memoryview) -> None:
+        if self._retainer.wants(len(data), means):
+            self._retainer.keep(Inode(index, offset), (data,))
+
+    def _spool(self, index: int, entry: Entry, reader: TarReader) -> None:
+        padding = memoryview(bytes(-entry.size % 512))
+        headers = memoryview(entry.prefix + entry.header)
+        self._retainer.keep(Inode(index, entry.offset), itertools.chain((headers,), reader.body(), (padding,)))
+
+    def _add(self, entry: Entry, body: Iterable[memoryview]) -> None:
+        self._sink.add(entry, body)
+        self.tally.written += 1
+
+    def _warn(self, index: int, path: bytes, text: str) -> None:
+        self._watch.warning(f"layer {index} ({self._layers[index].name}): {show(path)}: {text}")
+
+    # -- the epilogue ------------------------------------------------------------------------------
+
+    def _write_epilogue(self) -> None:
+        for path, inode in self._merge.unlisted():
+            if inode is None:
+                self._add(implicit_directory(path, self._options.mtime), ())
+            else:
+                self._add_retained(inode)
+        promoted, links = self._merge.links.finish()
+        self.promoted = len(promoted)
+        for inode in promoted:
+            self._waiting.setdefault(inode.layer, []).append(inode.offset)
+        for layer in sorted(self._waiting, reverse=True):
+            for entry, body in self._retainer.recall(layer, sorted(self._waiting[layer])):
+                path = promoted.get(Inode(layer, entry.offset), entry.path)
+                self._add(entry.renamed(path), body)
+        for link, target in links:
+            self._add_link(link, target)
+
+    def _add_retained(self, inode: Inode) -> None:
+        for entry, body in self._retainer.recall(inode.layer, [inode.offset]):
+            strip_opaque(entry, self._options.whiteouts)
+            self._add(entry, body)
+
+    def _add_link(self, link: Held, target: bytes) -> None:
+        for entry, body in self._retainer.recall(link.layer, [link.offset]):
+            self._add(entry.retargeted(target), body)

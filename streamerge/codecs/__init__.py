@@ -1,0 +1,59 @@
+"""Compressed layers: which codec it is, its bytes decoded as a stream, and the way back.
+
+    codec = detect(head)                    # the first HEAD_SIZE bytes say what it is
+    for chunk in decode(codec, chunks):     # bounded: a bomb cannot swell a chunk
+        ...
+
+The core is pure: it is given chunks of bytes and gives chunks of bytes. What the libraries raise is
+translated here, so a caller sees only :class:`~streamerge.errors.LayerError`, and
+:class:`~streamerge.errors.UnsupportedMediaType` for a format that is known but not read.
+
+``magic``    the codecs, and how each is known by its first bytes or by a file's suffix
+``feed``     the compressed bytes, taken in pieces
+``members``  gzip, lz4, xz, bzip2: one loop, for their libraries share a protocol
+``zstd``     zstd, whose library does not
+``encode``   the way back
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from streamerge.codecs.encode import Encoder, encode
+from streamerge.codecs.feed import CHUNK, Feed
+from streamerge.codecs.magic import HEAD_SIZE, Codec, codec_for_suffix, detect
+from streamerge.codecs.members import decode_members
+from streamerge.codecs.zstd import decode_zstd
+
+__all__ = ["CHUNK", "HEAD_SIZE", "Codec", "Encoder", "codec_for_suffix", "decode", "detect", "encode"]
+
+
+def decode(codec: Codec, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Decode a whole compressed stream; yields non-empty chunks of at most ``CHUNK`` bytes.
+
+    ``chunks`` may be cut anywhere and be of any size, empty ones too. All members, frames or streams that
+    follow each other are decoded as one. No bytes at all decode to no bytes.
+
+    Raises :class:`LayerError` when the stream is corrupt, truncated, or followed by something else, or when
+    it wants more than 128 MiB of window. What was yielded before an error is no more than a prefix of the
+    data: checksums are verified as each member ends, so only an iterator that ends without an error vouches
+    for what it gave. What ``chunks`` raises passes through untouched.
+
+    Cost: one chunk of output, one of input and the window of the format. Nearly all time is spent in library
+    calls that release the GIL, one for about 128 KiB of input.
+    """
+    if codec is Codec.NONE:
+        return _decode_none(chunks)
+    if codec is Codec.ZSTD:
+        return decode_zstd(Feed(chunks))
+    return decode_members(codec, Feed(chunks))
+
+
+def _decode_none(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunks of up to ``CHUNK`` bytes pass as they are; larger ones are copied in parts."""
+    for chunk in chunks:
+        if len(chunk) <= CHUNK:
+            if chunk:
+                yield chunk
+        else:
+            yield from (chunk[at : at + CHUNK] for at in range(0, len(chunk), CHUNK))

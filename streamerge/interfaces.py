@@ -1,0 +1,65 @@
+"""The doors of the merge: what a source gives it and what a sink takes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from streamerge.entry import Entry
+
+__all__ = ["Layer", "RawSink", "Sink", "Stream"]
+
+
+class Stream(Protocol):
+    """Decoded bytes of one layer, from its start. ``seeks`` tells whether skipping costs nothing."""
+
+    seeks: bool
+
+    def read(self) -> bytes:
+        """Return the next chunk, of any size; ``b""`` at the end. Raises LayerError."""
+
+    def skip(self, size: int) -> int:
+        """Pass over ``size`` bytes; return how many there were, fewer only at the end."""
+
+    def close(self) -> None:
+        """Give back what the stream holds. May be called twice."""
+
+
+class Layer(Protocol):
+    """One layer of a stack. ``reopenable`` tells whether :meth:`open` may be called again."""
+
+    name: str
+    reopenable: bool
+
+    def open(self) -> Stream:
+        """Start reading at the layer's first decoded byte. Raises LayerError."""
+
+
+class Sink(Protocol):
+    """Where merged entries go, each path once, a link after its target.
+
+    ``any_order`` tells that a child may come before its directory; ``restartable`` that the sink can drop
+    what it has and begin again. After :meth:`finish` or :meth:`abort` a sink is done for.
+    """
+
+    any_order: bool
+    restartable: bool
+
+    def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
+        """Write an entry; a file's ``body`` is read to its end. Raises SinkError."""
+
+    def restart(self) -> None:
+        """Forget all entries added so far."""
+
+    def finish(self) -> None:
+        """Complete the output; only now does it appear. Raises SinkError, and then leaves nothing."""
+
+    def abort(self) -> None:
+        """Leave nothing behind. Never raises."""
+
+
+class RawSink(Sink, Protocol):
+    """A sink that holds a tar: entries that need no change may be given as the bytes they came in."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append raw headers and bodies. The memory behind ``data`` must not change afterwards."""

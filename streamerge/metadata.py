@@ -1,0 +1,116 @@
+"""Owner, mode, times, device numbers and xattrs of an entry, parsed when somebody asks.
+
+Sources: POSIX pax for ``uid``, ``gid``, ``mtime``; star(5) for ``SCHILY.xattr.*``, ``SCHILY.acl.*``,
+``SCHILY.dev*``; libarchive's tar(5) for ``LIBARCHIVE.xattr.*``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from streamerge.acl import parse_acl
+from streamerge.entry import Entry, Kind
+from streamerge.errors import FormatError
+from streamerge.tarheader import parse_number
+
+__all__ = ["Metadata", "metadata", "parse_time", "xattrs"]
+
+_MAX_ID = (1 << 32) - 2  # 2**32 - 1 means "leave it" to chown(2)
+_SCHILY = b"SCHILY.xattr."
+_LIBARCHIVE = b"LIBARCHIVE.xattr."
+_ACLS = {
+    b"SCHILY.acl.access": b"system.posix_acl_access",
+    b"SCHILY.acl.default": b"system.posix_acl_default",
+}
+_NO_XATTRS: dict[bytes, bytes] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """``mode`` is 07777 at most, whatever type bits the header had; ``mtime`` is in nanoseconds since 1970;
+    ``device`` is (major, minor), (0, 0) for what is no device; ``xattrs`` maps full names to values.
+    """
+
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[bytes, bytes] | None = None
+
+
+def metadata(entry: Entry) -> Metadata:
+    """Parse an entry's metadata. Raises FormatError for what no file system could take."""
+    header, records = entry.header, entry.records
+    mode = parse_number(header[100:108]) & 0o7777
+    if not records:
+        uid, gid = parse_number(header[108:116]), parse_number(header[116:124])
+        mtime = parse_number(header[136:148]) * 1_000_000_000
+        found = _NO_XATTRS
+    else:
+        uid, gid = _id(records, b"uid", header[108:116]), _id(records, b"gid", header[116:124])
+        text = records.get(b"mtime")
+        mtime = parse_time(text) if text is not None else parse_number(header[136:148]) * 1_000_000_000
+        found = xattrs(records)
+    if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
+        raise FormatError(f"owner {uid}:{gid} cannot be").at(path=entry.path)
+    if entry.kind is Kind.CHAR or entry.kind is Kind.BLOCK:
+        return Metadata(mode, uid, gid, mtime, _device(entry), found)
+    return Metadata(mode, uid, gid, mtime, xattrs=found)
+
+
+def parse_time(text: bytes) -> int:
+    """Read a PAX time, decimal seconds with a fraction, as nanoseconds; more digits than nine are cut off.
+
+    >>> parse_time(b"1.5"), parse_time(b"-1.5")
+    (1500000000, -1500000000)
+    """
+    negative = text.startswith(b"-")
+    whole, _, fraction = text.removeprefix(b"-").partition(b".")
+    value = int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
+    return -value if negative else value
+
+
+def xattrs(records: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The extended attributes among PAX records, by their full names. POSIX ACLs are among them.
+
+    Where a tool wrote one attribute in several ways, SCHILY's, which is raw bytes, stands.
+    """
+    found: dict[bytes, bytes] = {}
+    for key, value in records.items():
+        if key in _ACLS:
+            found.setdefault(_ACLS[key], parse_acl(value))
+        elif key.startswith(_LIBARCHIVE):
+            found.setdefault(unquote_to_bytes(key.removeprefix(_LIBARCHIVE)), _base64(value))
+    for key, value in records.items():
+        if key.startswith(_SCHILY):
+            found[key.removeprefix(_SCHILY)] = value
+    return found
+
+
+def _id(records: dict[bytes, bytes], key: bytes, field: bytes) -> int:
+    value = records.get(key)
+    return int(value) if value is not None else parse_number(field)
+
+
+def _device(entry: Entry) -> tuple[int, int]:
+    """Device numbers; star's records stand in for fields that are too small."""
+    header, records = entry.header, entry.records
+    try:
+        major = int(records.get(b"SCHILY.devmajor", parse_number(header[329:337])))
+        minor = int(records.get(b"SCHILY.devminor", parse_number(header[337:345])))
+    except ValueError:
+        raise FormatError("a SCHILY.dev record is no number").at(path=entry.path) from None
+    if not (0 <= major < 1 << 32 and 0 <= minor < 1 << 32):
+        raise FormatError(f"device {major}:{minor} cannot be").at(path=entry.path)
+    return major, minor
+
+
+def _base64(value: bytes) -> bytes:
+    try:
+        return base64.b64decode(value + b"=" * (-len(value) % 4))
+    except binascii.Error:
+        raise FormatError("a LIBARCHIVE.xattr record is no base64") from None

@@ -1,0 +1,113 @@
+"""A merge from its layers to its sink, begun again where a layer repeats a path."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from streamerge.attempt import Attempt, Options, Watch
+from streamerge.errors import StreamergeError
+from streamerge.interfaces import Layer, Sink
+from streamerge.merge import RepeatedPath
+from streamerge.rescan import superseded
+from streamerge.retain import Spool, SpooledLayer
+from streamerge.tarreader import TarReader
+
+__all__ = ["Report", "merge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a merge did. Entries are counted once each; hidden ones do not count directories."""
+
+    layers: int
+    written: int
+    hidden: int
+    hidden_bytes: int
+    promoted: int
+    seconds: float
+
+
+def merge(layers: Sequence[Layer], sink: Sink, options: Options | None = None, watch: Watch | None = None) -> Report:
+    """Merge ``layers``, base first as a manifest lists them, into ``sink``; each is read once, newest first.
+
+    The sink is finished on success and aborted on any error, Ctrl-C included. Raises StreamergeError, with
+    layer, path and offset where they are known. Memory: the paths, a chunk or two, ``options.read_ahead``
+    and ``options.spool_memory``; never a body.
+
+    >>> from streamerge import LayerFile, merge, open_tar
+    >>> layers = [LayerFile(path) for path in example_layers]
+    >>> merge(layers, open_tar(rootfs)).promoted
+    1
+    """
+    options = options if options is not None else Options()
+    watch = watch if watch is not None else Watch()
+    start = time.monotonic()
+    spool = Spool(options.spool_memory)
+    try:
+        attempt = _attempts(layers, sink, options, watch, spool)
+        sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    finally:
+        spool.close()
+    tally = attempt.tally
+    seconds = time.monotonic() - start
+    return Report(len(layers), tally.written, tally.hidden, tally.hidden_bytes, attempt.promoted, seconds)
+
+
+def _attempts(layers: Sequence[Layer], sink: Sink, options: Options, watch: Watch, spool: Spool) -> Attempt:
+    """Merge; where a layer repeats a path, once more with its headers read first, then with all layers' so."""
+    known: dict[int, frozenset[int]] = {}
+    if options.rescan:
+        with _located(layers):
+            layers = [layer if layer.reopenable else SpooledLayer(layer, spool) for layer in layers]
+            _rescan(range(len(layers)), layers, known, options)
+    begin = spool.end
+    while True:
+        attempt = Attempt(layers, sink, options, watch, spool, known)
+        try:
+            with _located(layers):
+                attempt.run()
+        except RepeatedPath as error:
+            if not sink.restartable or not all(layer.reopenable for layer in layers):
+                error.problem += "; what has gone through a pipe cannot be taken back: use --rescan"
+                raise
+            sink.restart()
+            spool.cut(begin)
+            with _located(layers):
+                again = range(len(layers)) if known or error.index is None else [error.index]
+                _rescan(again, layers, known, options)
+        else:
+            return attempt
+
+
+def _rescan(
+    indices: Iterable[int], layers: Sequence[Layer], known: dict[int, frozenset[int]], options: Options
+) -> None:
+    """Read the headers of some layers, and note which of their entries are void."""
+    for index in indices:
+        if index in known:
+            continue
+        stream = layers[index].open()
+        try:
+            entries = iter(TarReader(stream).next_entry, None)
+            known[index] = superseded(entries, options.whiteouts)
+        except StreamergeError as error:
+            raise error.at(index=index) from None
+        finally:
+            stream.close()
+
+
+@contextlib.contextmanager
+def _located(layers: Sequence[Layer]) -> Iterator[None]:
+    """Add the layer's name to errors that know its index."""
+    try:
+        yield
+    except StreamergeError as error:
+        if error.index is not None:
+            error.at(layer=f"layer {error.index} ({layers[error.index].name})")
+        raise

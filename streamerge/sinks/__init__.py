@@ -1,0 +1,1 @@
+"""Where merged entries go."""

@@ -1,0 +1,144 @@
+"""Owner, mode, times and xattrs: put on what has just been made, in the order that the kernel wants.
+
+The owner first, since a change of owner takes setuid bits and ``security.capability`` away again; then
+xattrs, then the mode, last the times.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+
+from streamerge.errors import SinkError
+from streamerge.metadata import Metadata
+
+__all__ = ["Attributes", "IdMap", "Ownership"]
+
+_REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+
+
+@dataclass(frozen=True, slots=True)
+class IdMap:
+    """Ranges (first id in the image, first id on the host, how many), as ``--uid-map C:H:N`` gives them."""
+
+    ranges: tuple[tuple[int, int, int], ...] = ()
+
+    def __call__(self, number: int) -> int:
+        """Map one id; without ranges every id is itself. Raises SinkError for an id in no range."""
+        if not self.ranges:
+            return number
+        for inside, outside, count in self.ranges:
+            if inside <= number < inside + count:
+                return outside + number - inside
+        raise SinkError(f"no --uid-map or --gid-map range holds the id {number}")
+
+
+def _is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose the files become. ``same_owner``: the image's owners, else the caller's."""
+
+    same_owner: bool = field(default_factory=_is_root)
+    uids: IdMap = IdMap()
+    gids: IdMap = IdMap()
+
+
+class Attributes:
+    """Applies metadata, and counts what the system refused; ``refused`` maps a kind of thing to its count."""
+
+    def __init__(self, ownership: Ownership, *, xattrs: bool = True) -> None:
+        self.refused: Counter[str] = Counter()
+        self._ownership = ownership
+        self._xattrs = xattrs
+        self._uid, self._gid = os.geteuid(), os.getegid()
+        self._umask = _current_umask()
+        self._may_refuse_owner = not _is_root() or not _is_initial_namespace()
+
+    def creation_mode(self, mode: int) -> int:
+        """The permissions to create a file with; setuid and setgid come after the owner."""
+        return mode & 0o777
+
+    def apply(self, target: int | bytes, data: Metadata, *, created: int | None = None) -> None:
+        """Put ``data`` on a file: a descriptor, or the ``/proc/self/fd`` path of what cannot be opened.
+
+        ``created`` is the mode that the file was created with, where the umask and nothing else acted on it.
+        """
+        owned = self._own(target, data)
+        if data.xattrs and self._xattrs:
+            self._set_xattrs(target, data.xattrs, follow=True)
+        if owned or created is None or created & ~self._umask != data.mode:
+            os.chmod(target, data.mode)
+        os.utime(target, ns=(data.mtime, data.mtime))
+
+    def apply_link(self, name: bytes, parent: int, data: Metadata) -> None:
+        """Put ``data`` on a symlink, which has no mode."""
+        if (owner := self._owner(data)) is not None:
+            try:
+                os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
+            except OSError as error:
+                self._refuse_owner(error)
+        if data.xattrs and self._xattrs:
+            self._set_xattrs(b"/proc/self/fd/%d/%s" % (parent, name), data.xattrs, follow=False)
+        os.utime(name, ns=(data.mtime, data.mtime), dir_fd=parent, follow_symlinks=False)
+
+    def refuse(self, kind: str, error: OSError) -> None:
+        """Count a thing that the system would not make for us; raise what is not a refusal."""
+        if error.errno not in _REFUSED:
+            raise error
+        self.refused[kind] += 1
+
+    def _owner(self, data: Metadata) -> tuple[int, int] | None:
+        """The owner to set, or None where the file has it already."""
+        ownership = self._ownership
+        if not ownership.same_owner and not ownership.uids.ranges and not ownership.gids.ranges:
+            return None
+        uid, gid = ownership.uids(data.uid), ownership.gids(data.gid)
+        return None if (uid, gid) == (self._uid, self._gid) else (uid, gid)
+
+    def _own(self, target: int | bytes, data: Metadata) -> bool:
+        owner = self._owner(data)
+        if owner is None:
+            return False
+        try:
+            os.chown(target, *owner)
+        except OSError as error:
+            self._refuse_owner(error)
+        return data.mode > 0o777
+
+    def _refuse_owner(self, error: OSError) -> None:
+        """Owners that only root may give are lost to all others; to root itself that is an error."""
+        if not self._may_refuse_owner:
+            raise error
+        self.refuse("owners", error)
+
+    def _set_xattrs(self, target: int | bytes, xattrs: dict[bytes, bytes], *, follow: bool) -> None:
+        for name, value in xattrs.items():
+            try:
+                os.setxattr(target, name, value, follow_symlinks=follow)
+            except OSError as error:
+                self.refuse(f"{name.partition(b'.')[0].decode('ascii', 'replace')}.* attributes", error)
+
+
+def _current_umask() -> int:
+    """The process's umask, read without setting it, as other threads may be making files."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass
+    return 0o7777  # unknown: never trust the mode that a file was created with
+
+
+def _is_initial_namespace() -> bool:
+    try:
+        with open("/proc/self/uid_map", "rb") as file:
+            return file.read().split() == [b"0", b"0", b"4294967295"]
+    except OSError:
+        return True

@@ -1,0 +1,70 @@
+"""Ways into a tree that nobody else can bend: directory descriptors, one component at a time.
+
+Every step opens one name relative to its parent's descriptor with ``O_NOFOLLOW``, so neither a symlink that
+a layer made nor one that another process puts there meanwhile leads anywhere (openat(2), "Rationale").
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["DirectoryFds"]
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+_MAX_OPEN = 128
+
+
+class DirectoryFds:
+    """Descriptors of directories below a root, by clean path; at most 128 stay open.
+
+    ``root`` is a descriptor that the caller keeps. OSError is raised as it comes: the sink knows the path.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._open: dict[bytes, int] = {}
+
+    def get(self, path: bytes) -> int:
+        """Return the descriptor of the directory ``path``, valid until the next call.
+
+        Cost: a dict lookup, or an ``openat`` for each component below the nearest directory that is open.
+        """
+        if not path:
+            return self._root
+        fd = self._open.get(path)
+        if fd is None:
+            fd = self._descend(path)
+        return fd
+
+    def drop(self, path: bytes) -> None:
+        """Forget a directory that is about to be removed or replaced."""
+        fd = self._open.pop(path, -1)
+        if fd >= 0:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close all of them."""
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def _descend(self, path: bytes) -> int:
+        start = len(path)
+        while start > 0 and path[:start] not in self._open:
+            start = path.rfind(b"/", 0, start)
+        fd = self._open[path[:start]] if start > 0 else self._root
+        start = max(start, 0)
+        while start < len(path):
+            begin = start + 1 if start else 0
+            end = path.find(b"/", begin)
+            end = end if end >= 0 else len(path)
+            fd = self._keep(path[:end], os.open(path[begin:end], _FLAGS, dir_fd=fd))
+            start = end
+        return fd
+
+    def _keep(self, path: bytes, fd: int) -> int:
+        if len(self._open) >= _MAX_OPEN:
+            for old in list(self._open)[: _MAX_OPEN // 2]:
+                os.close(self._open.pop(old))
+        self._open[path] = fd
+        return fd

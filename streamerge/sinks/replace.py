@@ -1,0 +1,112 @@
+"""Putting a finished tree in its place, and taking trees away."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from streamerge.sinks.dirfds import DirectoryFds
+from streamerge.sinks.output import fsync_directory, partial_name
+
+__all__ = ["remove_tree", "replace_tree", "sync_filesystem"]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_PATH_ONLY = os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+
+
+def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> None:
+    """Rename ``new`` to ``path``. An empty directory there is replaced, any other only with ``force``.
+
+    With ``force`` the two change places in one step where the kernel can (renameat2(2), RENAME_EXCHANGE), and
+    only then the old tree is removed. Raises OSError.
+    """
+    try:
+        os.rename(new, path)
+    except OSError as error:
+        if not force or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        old = new if _exchange(new, path) else _move_aside(new, path)
+        if fsync:
+            fsync_directory(os.path.dirname(path))
+        remove_tree(old)
+        return
+    if fsync:
+        fsync_directory(os.path.dirname(path))
+
+
+def remove_tree(path: str) -> None:
+    """Remove a tree that this process made, whatever the modes of its directories. Follows no symlink.
+
+    Cost: two system calls an entry. Raises OSError, FileNotFoundError where there is none.
+    """
+    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fds = DirectoryFds(root)
+    try:
+        os.fchmod(root, 0o700)
+        directories = [b""]
+        for directory in directories:  # grows while it is walked: parents before their children
+            directories.extend(_remove_files(fds, directory))
+        for directory in reversed(directories[1:]):
+            fds.drop(directory)
+            parent, _, name = directory.rpartition(b"/")
+            os.rmdir(name, dir_fd=fds.get(parent))
+    finally:
+        fds.close()
+        os.close(root)
+    os.rmdir(path)
+
+
+def _remove_files(fds: DirectoryFds, directory: bytes) -> list[bytes]:
+    """Unlink all that is no directory, and return the directories, opened up so that they can be emptied."""
+    fd = fds.get(directory)
+    below = []
+    with os.scandir(fd) as entries:
+        found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in found:
+        if is_directory:
+            _unlock(name, fd)
+            below.append(directory + b"/" + name if directory else name)
+        else:
+            os.unlink(name, dir_fd=fd)
+    return below
+
+
+def _unlock(name: bytes, parent: int) -> None:
+    """Let the owner read, write and enter a directory, which need not be readable for that."""
+    fd = os.open(name, _PATH_ONLY, dir_fd=parent)
+    try:
+        os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(fd: int) -> None:
+    """Flush the file system that ``fd`` is on (syncfs(2)). Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):
+        os.sync()
+    elif libc.syncfs(fd) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _exchange(new: str, path: str) -> bool:
+    """Let two trees change places; False where the kernel or the file system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    names = os.fsencode(new), os.fsencode(path)
+    return bool(libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+
+
+def _move_aside(new: str, path: str) -> str:
+    """The way in two steps; the old tree comes back where the second fails."""
+    old = partial_name(path)
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+    return old

@@ -1,0 +1,79 @@
+"""The door to images: a reference or a bare path -> an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from streamerge.errors import ImageError, show
+from streamerge.sources.archive import Archive
+from streamerge.sources.blob import Warn
+from streamerge.sources.dirlayout import open_directory
+from streamerge.sources.dockersave import open_saved
+from streamerge.sources.documents import Platform
+from streamerge.sources.image import Image, Wishes
+from streamerge.sources.oci import open_layout
+from streamerge.sources.places import Directory, Files
+from streamerge.sources.platform import parse_platform
+from streamerge.sources.recognise import recognise
+from streamerge.sources.reference import Reference, Transport, parse_reference
+
+__all__ = ["find_image", "open_image"]
+
+_FORMATS: dict[Transport, Callable[[Files, Reference, Wishes], Image]] = {
+    Transport.OCI: open_layout,
+    Transport.OCI_ARCHIVE: open_layout,
+    Transport.DOCKER_ARCHIVE: open_saved,
+    Transport.DIR: open_directory,
+}
+
+
+def open_image(
+    reference: str, *, platform: str | Platform | None = None, verify: bool = True, warn: Warn | None = None
+) -> Image:
+    """Open the image at a reference (``oci:DIR:latest``, ``docker-archive:app.tar``) or at a bare path that holds one.
+
+    Its documents are read and verified; its layers are not touched. ``platform`` is ``os/arch[/variant]``; without it
+    this machine's is chosen where there is a choice. ``warn`` is told what is odd but no error. Raises
+    ImageError, UnsupportedMediaType, DigestMismatch, UnsafePathError.
+
+    >>> image = open_image(f"oci:{example_layout}:latest")
+    >>> merge(image.layers, open_tar(rootfs)).layers == len(image.layers)
+    True
+    """
+    image = find_image(reference, platform=platform, verify=verify, warn=warn)
+    if image is None:
+        shown = show(os.fsencode(reference))
+        raise ImageError(
+            f"'{shown}' is no image: neither an OCI layout, nor an archive of one or of docker save, nor a dir:"
+            if os.path.exists(reference)
+            else f"there is no '{shown}'; images are named as oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR"
+        )
+    return image
+
+
+def find_image(
+    reference: str, *, platform: str | Platform | None = None, verify: bool = True, warn: Warn | None = None
+) -> Image | None:
+    """The same, but None for a bare path that holds no image: it may be a layer."""
+    asked = parse_platform(platform) if isinstance(platform, str) else platform
+    wishes = Wishes(asked, verify, warn)
+    parsed = parse_reference(reference)
+    if parsed is not None:
+        return _FORMATS[parsed.transport](_open(parsed), parsed, wishes)
+    found = recognise(reference)
+    if found is None:
+        return None
+    transport, files = found
+    return _FORMATS[transport](files, Reference(transport, reference), wishes)
+
+
+def _open(reference: Reference) -> Files:
+    if reference.transport in (Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE):
+        return Archive(reference.path)
+    if not os.path.isdir(reference.path):
+        shown = show(os.fsencode(reference.path))
+        if os.path.exists(reference.path):
+            raise ImageError(f"'{shown}' is no directory; an archive is oci-archive:FILE or docker-archive:FILE")
+        raise ImageError(f"'{shown}' is not there")
+    return Directory(reference.path)

@@ -1,0 +1,83 @@
+"""Merging in memory: layers from bytes, the tar into bytes, no file touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from streamerge import Options, Stream, TarSink, Watch, merge
+from streamerge.streams import ChunkStream
+
+__all__ = ["BytesLayer", "BytesOutput", "Listener", "merge_tars"]
+
+
+class BytesLayer:
+    """A layer in memory, given in chunks of ``chunk`` bytes; ``reopenable`` as asked, and held to it."""
+
+    def __init__(self, data: bytes, *, name: str = "bytes", chunk: int = 1 << 16, reopenable: bool = True) -> None:
+        self.name = name
+        self.reopenable = reopenable
+        self._data = data
+        self._chunk = chunk
+        self._opened = False
+
+    def open(self) -> Stream:
+        assert self.reopenable or not self._opened, "a layer that cannot be opened again was opened again"
+        self._opened = True
+        return ChunkStream(self._chunks())
+
+    def _chunks(self) -> Iterable[bytes]:
+        for start in range(0, len(self._data), self._chunk):
+            yield self._data[start : start + self._chunk]
+
+
+class BytesOutput:
+    """An output in memory; ``data`` is what has appeared, None until it is committed."""
+
+    def __init__(self, *, rewinds: bool = True) -> None:
+        self.rewinds = rewinds
+        self.data: bytes | None = None
+        self.written = bytearray()
+        self.discarded = False
+
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        for piece in pieces:
+            self.written += piece
+
+    def rewind(self) -> None:
+        assert self.rewinds
+        self.written.clear()
+
+    def commit(self) -> None:
+        self.data = bytes(self.written)
+
+    def discard(self) -> None:
+        self.discarded = True
+
+
+class Listener(Watch):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def merge_tars(
+    tars: Iterable[bytes],
+    options: Options | None = None,
+    *,
+    chunk: int = 1 << 16,
+    reopenable: bool = True,
+    rewinds: bool = True,
+    watch: Watch | None = None,
+) -> bytes:
+    """The merged tar of plain layers, base first."""
+    layers = [
+        BytesLayer(tar, name=f"{number}.tar", chunk=chunk, reopenable=reopenable) for number, tar in enumerate(tars)
+    ]
+    output = BytesOutput(rewinds=rewinds)
+    merge(layers, TarSink(output), options, watch)
+    assert output.data is not None
+    return output.data
