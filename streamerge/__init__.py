@@ -14,7 +14,9 @@ from streamerge.entry import Entry, Kind
 from streamerge.errors import (
     DigestMismatch,
     FormatError,
+    ImageError,
     LayerError,
+    LimitExceeded,
     SinkError,
     StreamergeError,
     UnsafePathError,
@@ -22,22 +24,39 @@ from streamerge.errors import (
 )
 from streamerge.interfaces import Layer, RawSink, Sink, Stream
 from streamerge.run import Report, merge
+from streamerge.sinks.attributes import IdMap, Ownership
+from streamerge.sinks.directory import DirectorySink
 from streamerge.sinks.tar import TarSink, open_tar
+from streamerge.sources.blob import BlobLayer
+from streamerge.sources.documents import Config, Manifest, Platform, RuntimeConfig
 from streamerge.sources.files import LayerFile, LayerPipe, layer_files
+from streamerge.sources.image import Image
+from streamerge.sources.opening import open_image
 from streamerge.whiteout import Whiteouts
 
 __all__ = [
+    "BlobLayer",
+    "Config",
     "DigestMismatch",
+    "DirectorySink",
     "Entry",
     "FormatError",
+    "IdMap",
+    "Image",
+    "ImageError",
     "Kind",
     "Layer",
     "LayerError",
     "LayerFile",
     "LayerPipe",
+    "LimitExceeded",
+    "Manifest",
     "Options",
+    "Ownership",
+    "Platform",
     "RawSink",
     "Report",
+    "RuntimeConfig",
     "Sink",
     "SinkError",
     "Stream",
@@ -49,6 +68,7 @@ __all__ = [
     "Whiteouts",
     "layer_files",
     "merge",
+    "open_image",
     "open_tar",
 ]
 

@@ -11,12 +11,12 @@ import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from streamerge.entry import Entry, Kind
-from streamerge.errors import SinkError, StreamergeError, show
+from streamerge.errors import LimitExceeded, SinkError, StreamergeError, show
+from streamerge.exclude import Exclude
 from streamerge.hotpath import Tally, scan
-from streamerge.interfaces import Layer, RawSink, Sink, Stream
+from streamerge.interfaces import Layer, Sink, Stream
 from streamerge.links import Held, Inode
 from streamerge.merge import Merge, Verdict
 from streamerge.readahead import DEFAULT_READ_AHEAD, ReadAhead
@@ -33,7 +33,8 @@ class Options:
     """How to merge. Sizes are in bytes.
 
     ``rescan`` reads each layer's headers first; ``mtime`` (seconds) is what implicit directories get;
-    ``plain`` turns the hot loop off, for the tests that compare.
+    ``exclude`` holds gitignore patterns of what shall not be written; ``max_entries`` and ``max_bytes`` (of
+    file contents) end the merge before more is. ``plain`` turns the hot loop off, for the tests that compare.
     """
 
     whiteouts: Whiteouts = Whiteouts.OCI
@@ -41,6 +42,9 @@ class Options:
     mtime: int = 0
     spool_memory: int = DEFAULT_SPOOL_MEMORY
     read_ahead: int = DEFAULT_READ_AHEAD
+    exclude: tuple[str, ...] = ()
+    max_entries: int | None = None
+    max_bytes: int | None = None
     plain: bool = False
 
 
@@ -76,7 +80,13 @@ class Attempt:
         self._retainer = Retainer(layers, spool)
         self._needed: set[Inode] = set()
         self._waiting: dict[int, list[int]] = {}
-        self._merge = Merge(whiteouts=options.whiteouts, any_order=sink.any_order, warn=self._warn)
+        self._limited = options.max_entries is not None or options.max_bytes is not None
+        self._merge = Merge(
+            whiteouts=options.whiteouts,
+            any_order=sink.any_order,
+            warn=self._warn,
+            excluded=Exclude(options.exclude) if options.exclude else None,
+        )
 
     def run(self) -> None:
         """Read all layers, newest first, and write what shows. Raises StreamergeError with the layer's index."""
@@ -87,7 +97,7 @@ class Attempt:
                 self._watch.layer(index, self._layers[index].name, self.tally)
                 try:
                     self._read_layer(index, next(streams))
-                except SinkError:
+                except (SinkError, LimitExceeded):
                     raise
                 except StreamergeError as error:
                     raise error.at(index=index) from error.__cause__
@@ -110,16 +120,21 @@ class Attempt:
             self._settle(index, entry, view.place(entry), reader, means)
             return True
 
-        if hasattr(self._sink, "write") and index not in self._known and not self._options.plain:
-            write = cast(RawSink, self._sink).write
+        if self._takes_runs(index):
+            write, put = getattr(self._sink, "write", _no_runs), getattr(self._sink, "put", None)
             keep = None if means is Means.POSITION else functools.partial(self._keep_hidden, index, means)
-            scan(reader, view, write, step, self.tally, keep_hidden=keep)
+            scan(reader, view, write, step, self.tally, put=put, keep_hidden=keep)
         else:
             while step():
                 pass
         reader.drain()
         view.end()
         self._retainer.end(self._needed | self._merge.links.bound_in(index))
+
+    def _takes_runs(self, index: int) -> bool:
+        """Whether the hot loop may read this layer: nothing asks for a look at every entry."""
+        plain = self._options.plain or self._options.exclude or self._limited or index in self._known
+        return not plain and (hasattr(self._sink, "write") or hasattr(self._sink, "put"))
 
     def _settle(self, index: int, entry: Entry, verdict: Verdict, reader: TarReader, means: Means) -> None:
         """Do what the verdict says with an entry whose body is next on ``reader``."""
@@ -155,8 +170,19 @@ class Attempt:
         self._retainer.keep(Inode(index, entry.offset), itertools.chain((headers,), reader.body(), (padding,)))
 
     def _add(self, entry: Entry, body: Iterable[memoryview]) -> None:
+        if self._limited:
+            self._check_limits(entry)
         self._sink.add(entry, body)
         self.tally.written += 1
+
+    def _check_limits(self, entry: Entry) -> None:
+        self.tally.written_bytes += entry.size
+        most = self._options.max_entries
+        if most is not None and self.tally.written >= most:
+            raise LimitExceeded(f"the merged tree has more than {most:,} entries, the limit that was set")
+        most = self._options.max_bytes
+        if most is not None and self.tally.written_bytes > most:
+            raise LimitExceeded(f"the merged tree has more than {most:,} bytes, the limit that was set")
 
     def _warn(self, index: int, path: bytes, text: str) -> None:
         self._watch.warning(f"layer {index} ({self._layers[index].name}): {show(path)}: {text}")
@@ -188,3 +214,7 @@ class Attempt:
     def _add_link(self, link: Held, target: bytes) -> None:
         for entry, body in self._retainer.recall(link.layer, [link.offset]):
             self._add(entry.retargeted(target), body)
+
+
+def _no_runs(_data: bytes | memoryview) -> None:
+    raise AssertionError("a sink of files was given raw tar bytes")

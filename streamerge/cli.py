@@ -10,22 +10,25 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from streamerge import __version__
+from streamerge.arguments import id_map, size, source_date_epoch
 from streamerge.attempt import Options
+from streamerge.cli_images import choose_command, config_output, image_options, open_input, recognised
 from streamerge.errors import StreamergeError
 from streamerge.interfaces import Sink
 from streamerge.progress import Terminal, summary
 from streamerge.retain import DEFAULT_SPOOL_MEMORY
 from streamerge.run import merge
+from streamerge.sinks.attributes import Ownership
+from streamerge.sinks.opening import FORMATS, SinkOptions, format_of, open_sink
 from streamerge.sinks.output import ClosedPipe
-from streamerge.sinks.tar import open_tar
-from streamerge.sources.files import layer_files
 from streamerge.whiteout import Whiteouts
 
 __all__ = ["command", "main"]
@@ -33,65 +36,87 @@ __all__ = ["command", "main"]
 _HELP = """\
 Merge the layers of a container image into one root filesystem.
 
+IMAGE is oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR, as skopeo names them, or the
+bare path of such a directory or archive. REF is a tag, @DIGEST, or @N for the Nth image.
+
 LAYERS are tar files from base to newest, as a manifest lists them; each may be plain or compressed
 (gzip, zstd, lz4, xz, bzip2), whatever its name, or a pipe: '-' is standard input, once.
 
 \b
+  streamerge oci:layout:latest -o rootfs.tar
+  docker save alpine | streamerge docker-archive:- -o rootfs/
   streamerge layers/*.tar -o rootfs.tar
   streamerge base.tar.gz app.tar.zst -o rootfs.tar.gz
   streamerge layers/*.tar.gz -o - | mkfs.erofs --tar=f rootfs.erofs /dev/stdin
   streamerge base.tar <(curl -s https://example.org/app.tar.gz) -o rootfs.tar
+  streamerge layers/*.tar -o rootfs/
+
+'streamerge inspect IMAGE' prints what would be merged, 'streamerge config IMAGE' the config that a runtime
+needs; a layer called 'inspect' is './inspect'.
 
 The output holds each path once, a directory before what is in it and a link after its target, with every
 whiteout applied; it appears only when complete. The same layers give the same bytes.
 """
 
 
-def _size(text: str) -> int:
-    """Read a number of bytes: 500, 64K, 64M, 2G."""
-    digits = text.upper().removesuffix("B").removesuffix("I")
-    unit = {"K": 10, "M": 20, "G": 30, "T": 40}.get(digits[-1:], 0)
-    digits = digits[:-1] if unit else digits
-    if not digits.isascii() or not digits.isdigit():
-        raise click.BadParameter(f"'{text}' is no size; write 500, 64K, 64M or 2G")
-    return int(digits) << unit
-
-
 @click.command(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("layers", nargs=-1, required=True, metavar="LAYERS...")
-@click.option("-o", "--output", required=True, metavar="FILE",
-              help="Where the merged tar goes; '-' is standard output. .tar.gz, .tgz, .tar.zst, .tar.lz4, "
-                   ".tar.xz and .tar.bz2 compress it.")  # fmt: skip
-@click.option("--level", type=int, metavar="N", help="Compression level of the output, as its tool counts.")
+@click.argument("layers", nargs=-1, required=True, metavar="IMAGE|LAYERS...")
+@click.option("-o", "--output", required=True, metavar="FILE|DIR/",
+              help="Where the merged root filesystem goes: a tar, or a directory if it ends in '/' or is one; '-' is "
+              "standard output. .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz and .tar.bz2 compress the tar.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(FORMATS), help="What to write, whatever the output's name.")
+@click.option("--level", type=int, metavar="N", help="Compression level of a tar, as its tool counts.")
+@click.option("--exclude", multiple=True, metavar="PATTERN",
+              help="Leave out what matches a gitignore pattern, e.g. 'dev/*'. May be repeated.")  # fmt: skip
+@image_options
+@click.option("--config-out", metavar="FILE", help="Write the image's runtime config, JSON, beside the merge.")
 @click.option("--whiteouts", type=click.Choice([style.value for style in Whiteouts]), default="oci",
               show_default=True, help="Which whiteouts count: '.wh.' names (oci), overlayfs's own character "
               "devices 0:0 and opaque xattrs (overlay), or both (any).")  # fmt: skip
+@click.option(
+    "--force", is_flag=True, help="Replace a directory that is not empty; it stays until the new is complete."
+)
+@click.option("--same-owner/--no-same-owner", default=None,
+              help="Give files in a directory the image's owners [default: as root] or the caller's.")  # fmt: skip
+@click.option("--uid-map", multiple=True, callback=id_map, metavar="C:H:N",
+              help="In a directory, let N user ids from C on be those from H on. May be repeated.")  # fmt: skip
+@click.option("--gid-map", multiple=True, callback=id_map, metavar="C:H:N", help="The same for group ids.")
+@click.option("--no-xattrs", is_flag=True, help="Leave extended attributes and ACLs out of a directory.")
+@click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="End with an error before more entries.")
+@click.option("--max-bytes", type=size, metavar="SIZE", help="End with an error before more bytes of content.")
 @click.option("--rescan", is_flag=True, help="Read each layer's headers first. Needed only to write a layer that "
               "lists a path twice to a pipe; files do this by themselves.")  # fmt: skip
-@click.option("--spool-memory", type=_size, default=str(DEFAULT_SPOOL_MEMORY), metavar="SIZE",
+@click.option("--spool-memory", type=size, default=str(DEFAULT_SPOOL_MEMORY), metavar="SIZE",
               help="Memory for what pipes cannot give twice; more goes to $TMPDIR. [default: 64M]")  # fmt: skip
 @click.option("--no-fsync", is_flag=True, help="Do not flush the output to disk before success is reported.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what a bare path was recognised as, and which image it is.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
-def command(
-    layers: tuple[str, ...],
-    output: str,
-    level: int | None,
-    whiteouts: str,
-    rescan: bool,
-    spool_memory: int,
-    no_fsync: bool,
-    quiet: bool,
-) -> None:
+def command(**given: Any) -> None:
     """Merge layers; see _HELP."""
     options = Options(
-        whiteouts=Whiteouts(whiteouts), rescan=rescan, mtime=_source_date_epoch(), spool_memory=spool_memory
+        whiteouts=Whiteouts(given["whiteouts"]),
+        rescan=given["rescan"],
+        mtime=source_date_epoch(),
+        spool_memory=given["spool_memory"],
+        exclude=given["exclude"],
+        max_entries=given["max_entries"],
+        max_bytes=given["max_bytes"],
     )
-    stack = layer_files(layers)
-    sink = _open_sink(output, layers, level=level, fsync=not no_fsync)
-    with Terminal(len(stack), quiet=quiet) as terminal:
-        report = merge(stack, sink, options, terminal)
-    if not quiet:
+
+    def warn(text: str) -> None:
+        terminal.warning(text)
+
+    source = open_input(given["layers"], platform=given["platform"], verify=not given["no_verify"], warn=warn)
+    for line in recognised(source) if given["verbose"] else ():
+        click.echo(f"streamerge: {line}", err=True)
+    with (
+        Terminal(len(source.layers), quiet=given["quiet"]) as terminal,
+        config_output(given["config_out"], source, given["output"]),
+    ):
+        sink = _open_sink(given, source.paths, terminal.warning)
+        report = merge(source.layers, sink, options, terminal)
+    if not given["quiet"]:
         click.echo(summary(report), err=True)
 
 
@@ -99,7 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code. Errors are one line on stderr; a traceback would be a bug."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        command.main(args=arguments, prog_name="streamerge", standalone_mode=False)
+        chosen, name, rest = choose_command(command, sys.argv[1:] if arguments is None else arguments)
+        chosen.main(args=rest, prog_name=name, standalone_mode=False)
         code = 0
     except click.exceptions.Exit as error:
         code = error.exit_code
@@ -117,13 +143,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _open_sink(output: str, layers: Sequence[str], *, level: int | None, fsync: bool) -> Sink:
+def _open_sink(given: dict[str, Any], inputs: Sequence[str], warn: Callable[[str], None]) -> Sink:
+    output = given["output"]
+    form = given["form"] or format_of(output)
+    if output == "-" and form == "dir":
+        raise click.UsageError("a directory cannot go to standard output")
     if output == "-" and sys.stdout.isatty():
         raise click.UsageError("a tar does not go to a terminal; use '-o FILE', or pipe it on")
     if output != "-":
-        _refuse_input_as_output(output, layers)
+        _refuse_input_as_output(output, inputs)
+    same_owner = given["same_owner"]
+    ownership = Ownership(uids=given["uid_map"], gids=given["gid_map"])
+    options = SinkOptions(
+        level=given["level"],
+        fsync=not given["no_fsync"],
+        force=given["force"],
+        xattrs=not given["no_xattrs"],
+        ownership=ownership if same_owner is None else replace(ownership, same_owner=same_owner),
+    )
     try:
-        return open_tar(output, level=level, fsync=fsync)
+        return open_sink(output, form, options, warn)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -139,14 +178,6 @@ def _refuse_input_as_output(output: str, layers: Sequence[str]) -> None:
     for layer in layers:
         if layer != "-" and os.path.exists(layer) and os.path.samestat(status, os.stat(layer)):
             raise click.UsageError(f"'{output}' is both the output and one of the layers")
-
-
-def _source_date_epoch() -> int:
-    """What implicit directories get as their time: $SOURCE_DATE_EPOCH, else 0."""
-    text = os.environ.get("SOURCE_DATE_EPOCH", "0")
-    if not text.isascii() or not text.isdigit() or len(text) > 11:
-        raise click.UsageError(f"SOURCE_DATE_EPOCH is '{text}'; it should be a number of seconds")
-    return int(text)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -14,6 +14,7 @@ __all__ = [
     "FormatError",
     "ImageError",
     "LayerError",
+    "LimitExceeded",
     "SinkError",
     "StreamergeError",
     "UnsafePathError",
@@ -100,3 +101,7 @@ class UnsupportedMediaType(StreamergeError):
 
 class SinkError(StreamergeError):
     """The output cannot be written: disk full, permission, a closed pipe."""
+
+
+class LimitExceeded(StreamergeError):
+    """The merge would write more than the caller has allowed."""

@@ -1,8 +1,9 @@
-"""The dense loop: plain tar bytes in, runs of adjacent kept entries out.
+"""The dense loop: plain tar bytes in, runs of adjacent kept entries out, or plain files one by one.
 
 Nearly every entry of a real layer is a plain file whose directory has been seen, and either shows or does
-not. This loop decides that case with one lookup for the directory and one for the name, makes no object,
-and writes adjacent kept entries, headers and bodies together, as one piece of the decoded chunk. All else
+not. This loop decides that case with one lookup for the directory and one for the name, and makes no object.
+To a tar it writes adjacent kept entries, headers and bodies together, as one piece of the decoded chunk; to
+a sink of files (``put``) it gives each file whose body is in the chunk as name, header and body. All else
 – directories, links, PAX, whiteouts, odd numbers, names that need cleaning, errors – goes to ``step``, which
 handles one entry the plain way (:class:`streamerge.run.LayerRun`). ``step`` alone must give the same output
 as the two together, and the tests hold them to it.
@@ -30,6 +31,7 @@ class Tally:
     """What a merge has counted so far."""
 
     written: int = 0
+    written_bytes: int = 0
     hidden: int = 0
     hidden_bytes: int = 0
 
@@ -41,10 +43,12 @@ def scan(
     step: Callable[[], bool],
     tally: Tally,
     *,
+    put: Callable[[bytes, int, bytes, memoryview], None] | None,
     keep_hidden: Callable[[int, memoryview], None] | None,
 ) -> None:
     """Merge one layer into a tar. ``keep_hidden`` gets offset and bytes of hidden entries; None: they are skipped.
 
+    With ``put`` nothing is written; it gets (path, where its base name begins, header, body).
     ``step`` takes the next entry off ``reader``, whatever it is; it returns False at the layer's end.
     """
     adler32, sums = zlib.adler32, ExpectedSums()
@@ -77,6 +81,18 @@ def scan(
                     old = node.children.get(base)
                     if size < 0:
                         pass
+                    elif put is not None and old is None and node is not SEALED:
+                        if size <= end - body:
+                            node.children[base] = shown
+                            tally.written += 1
+                            put(name, cut, header, memoryview(buf)[body : body + size])
+                            pos = body + (size + 511 & -512)
+                            if pos > end:  # only of the padding
+                                reader.pos = end
+                                reader.skip(pos - end, -size & 511)
+                                buf, pos, end = reader.buf, reader.pos, len(reader.buf)
+                            run = pos
+                            continue
                     elif old is None and node.written:
                         node.children[base] = shown
                         tally.written += 1

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from streamerge.entry import Entry
 
-__all__ = ["Layer", "RawSink", "Sink", "Stream"]
+__all__ = ["FileSink", "Layer", "RawSink", "Sink", "Stream"]
 
 
 class Stream(Protocol):
@@ -63,3 +63,10 @@ class RawSink(Sink, Protocol):
 
     def write(self, data: bytes | memoryview) -> None:
         """Append raw headers and bodies. The memory behind ``data`` must not change afterwards."""
+
+
+class FileSink(Sink, Protocol):
+    """A sink that takes plain files, those with neither PAX records nor xattrs, without an Entry."""
+
+    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
+        """Add a new file: its clean path, where the base name begins in it, its header, its whole body."""

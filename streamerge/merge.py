@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import FormatError, LayerError, show
@@ -17,7 +18,14 @@ from streamerge.links import Held, Inode, Links
 from streamerge.trie import SEALED, WAITING, WHITED, WRITTEN, Node, directories, leaf, leaf_layer
 from streamerge.whiteout import Mark, Whiteouts, classify, strip_opaque
 
-__all__ = ["LayerView", "Merge", "RepeatedPath", "Verdict", "fingerprint"]
+__all__ = ["Excluded", "LayerView", "Merge", "RepeatedPath", "Verdict", "fingerprint"]
+
+
+class Excluded(Protocol):
+    """Tells whether a clean path shall not be in the output; below an excluded directory nothing is."""
+
+    def __call__(self, path: bytes, *, directory: bool) -> bool:
+        """Whether ``path`` is excluded."""
 
 
 class Verdict(enum.Enum):
@@ -38,7 +46,8 @@ class Merge:
     """One merge: the trie, the held links, the directories that wait for their parents.
 
     ``any_order`` is for sinks that take a child before its directory. ``warn`` is called with (layer
-    index, path, text). Memory grows with the number of paths. Not thread-safe.
+    index, path, text). What is ``excluded`` counts as hidden: a link to it is promoted. Memory grows with the
+    number of paths. Not thread-safe.
     """
 
     def __init__(
@@ -47,8 +56,10 @@ class Merge:
         whiteouts: Whiteouts = Whiteouts.OCI,
         any_order: bool = False,
         warn: Callable[[int, bytes, str], None] = lambda index, path, text: None,
+        excluded: Excluded | None = None,
     ) -> None:
         self.whiteouts = whiteouts
+        self.excluded = excluded
         self.any_order = any_order
         self.warn = warn
         self.root = Node()
@@ -135,6 +146,8 @@ class LayerView:
         elif entry.target in self.devices and entry.kind is Kind.HARDLINK:
             self.devices.add(subject)  # overlayfs shares one inode among whiteouts
             mark = Mark.EXPLICIT
+        if self.merge.excluded is not None and self._is_excluded(entry, mark, subject):
+            return self._hide(entry) if mark is Mark.NONE else Verdict.DROP
         if mark is Mark.NONE:
             if self._superseded is not None and entry.offset in self._superseded:
                 return self._hide(entry)  # links between the two instances mean this one
@@ -146,6 +159,10 @@ class LayerView:
         if self._superseded is None or entry.offset not in self._superseded:
             self._white_out(mark, subject)
         return Verdict.DROP
+
+    def _is_excluded(self, entry: Entry, mark: Mark, subject: bytes) -> bool:
+        directory = mark is Mark.OPAQUE or (mark is Mark.NONE and entry.kind is Kind.DIRECTORY)
+        return self.merge.excluded is not None and self.merge.excluded(subject, directory=directory)
 
     def end(self) -> None:
         """End the layer: settle its hard links, and those that newer layers want of it."""

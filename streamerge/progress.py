@@ -12,7 +12,7 @@ from streamerge.run import Report
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Terminal", "summary"]
+__all__ = ["Terminal", "show_size", "summary"]
 
 _MAX_WARNINGS = 20
 
@@ -84,7 +84,7 @@ def summary(report: Report) -> str:
     """The line at the end of a run."""
     layers = _count(report.layers, "layer")
     written = f"{report.written:,} entries written"
-    hidden = f"{report.hidden:,} hidden ({_size(report.hidden_bytes)})"
+    hidden = f"{report.hidden:,} hidden ({show_size(report.hidden_bytes)})"
     promoted = f"{_count(report.promoted, 'hard link')} promoted"
     return f"streamerge: {layers}: {written}, {hidden}, {promoted}, in {report.seconds:.2f} s"
 
@@ -93,10 +93,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _size(size: float) -> str:
+def show_size(size: float) -> str:
     """Bytes for people: 1.5 GiB.
 
-    >>> _size(1536)
+    >>> show_size(1536)
     '1.5 KiB'
     """
     if size < 1024:

@@ -45,6 +45,7 @@ class ReadAhead:
         self._queue: deque[_Item] = deque()
         self._queued = 0
         self._stopped = False
+        self._given: Stream | None = None
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="streamerge-read-ahead", daemon=True)
 
@@ -56,6 +57,8 @@ class ReadAhead:
         with self._change:
             self._stopped = True
             self._change.notify_all()
+        if self._given is not None:
+            self._given.close()
         for item in self._queue:
             if not isinstance(item, bytes | BaseException | type):
                 item.close()
@@ -68,6 +71,7 @@ class ReadAhead:
                 stream: Stream = ChunkStream(self._chunks(first))
             else:
                 stream = first
+            self._given = stream
             yield stream
             stream.close()
 
@@ -113,7 +117,11 @@ class ReadAhead:
 
     def _pump(self, stream: Stream) -> None:
         if stream.seeks:
-            self._put(stream)
+            try:
+                self._put(stream)
+            except _Stopped:
+                stream.close()
+                raise
             return
         try:
             while chunk := stream.read():

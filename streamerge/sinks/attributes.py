@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from streamerge.errors import SinkError
 from streamerge.metadata import Metadata
 
-__all__ = ["Attributes", "IdMap", "Ownership"]
+__all__ = ["Attributes", "IdMap", "Ownership", "Plan"]
 
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -48,6 +48,15 @@ class Ownership:
     gids: IdMap = IdMap()
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a new file needs for its mode and owner: the mode to create it with, and what is left to set."""
+
+    create: int
+    owner: tuple[int, int] | None
+    mode: int | None
+
+
 class Attributes:
     """Applies metadata, and counts what the system refused; ``refused`` maps a kind of thing to its count."""
 
@@ -59,25 +68,37 @@ class Attributes:
         self._umask = _current_umask()
         self._may_refuse_owner = not _is_root() or not _is_initial_namespace()
 
-    def creation_mode(self, mode: int) -> int:
-        """The permissions to create a file with; setuid and setgid come after the owner."""
-        return mode & 0o777
+    def plan(self, mode: int, uid: int, gid: int) -> Plan:
+        """The fewest calls that give a new file its mode and owner; setuid and setgid come after the owner."""
+        owner = self._owner(uid, gid)
+        create = mode & 0o777
+        done = create & ~self._umask == mode
+        return Plan(create, owner, None if done else mode)
 
-    def apply(self, target: int | bytes, data: Metadata, *, created: int | None = None) -> None:
+    def apply(self, target: int | bytes, data: Metadata, plan: Plan | None = None) -> None:
         """Put ``data`` on a file: a descriptor, or the ``/proc/self/fd`` path of what cannot be opened.
 
-        ``created`` is the mode that the file was created with, where the umask and nothing else acted on it.
+        ``plan`` is that of a file which has just been created by it.
         """
-        owned = self._own(target, data)
+        owner = plan.owner if plan is not None else self._owner(data.uid, data.gid)
+        if owner is not None:
+            self.own(target, owner)
         if data.xattrs and self._xattrs:
             self._set_xattrs(target, data.xattrs, follow=True)
-        if owned or created is None or created & ~self._umask != data.mode:
+        if plan is None or plan.mode is not None:
             os.chmod(target, data.mode)
         os.utime(target, ns=(data.mtime, data.mtime))
 
+    def own(self, target: int | bytes, owner: tuple[int, int]) -> None:
+        """Give a file its owner, where that is allowed."""
+        try:
+            os.chown(target, *owner)
+        except OSError as error:
+            self._refuse_owner(error)
+
     def apply_link(self, name: bytes, parent: int, data: Metadata) -> None:
         """Put ``data`` on a symlink, which has no mode."""
-        if (owner := self._owner(data)) is not None:
+        if (owner := self._owner(data.uid, data.gid)) is not None:
             try:
                 os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
             except OSError as error:
@@ -92,23 +113,13 @@ class Attributes:
             raise error
         self.refused[kind] += 1
 
-    def _owner(self, data: Metadata) -> tuple[int, int] | None:
-        """The owner to set, or None where the file has it already."""
+    def _owner(self, uid: int, gid: int) -> tuple[int, int] | None:
+        """The owner to set, or None where a new file has it already."""
         ownership = self._ownership
         if not ownership.same_owner and not ownership.uids.ranges and not ownership.gids.ranges:
             return None
-        uid, gid = ownership.uids(data.uid), ownership.gids(data.gid)
-        return None if (uid, gid) == (self._uid, self._gid) else (uid, gid)
-
-    def _own(self, target: int | bytes, data: Metadata) -> bool:
-        owner = self._owner(data)
-        if owner is None:
-            return False
-        try:
-            os.chown(target, *owner)
-        except OSError as error:
-            self._refuse_owner(error)
-        return data.mode > 0o777
+        owner = ownership.uids(uid), ownership.gids(gid)
+        return None if owner == (self._uid, self._gid) else owner
 
     def _refuse_owner(self, error: OSError) -> None:
         """Owners that only root may give are lost to all others; to root itself that is an error."""

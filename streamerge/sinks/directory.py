@@ -11,16 +11,17 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import SinkError
 from streamerge.metadata import Metadata, metadata
-from streamerge.sinks.attributes import Attributes, Ownership
+from streamerge.sinks.attributes import Attributes, Ownership, Plan
 from streamerge.sinks.dirfds import DirectoryFds
 from streamerge.sinks.output import partial_name
 from streamerge.sinks.replace import remove_tree, replace_tree, sync_filesystem
 from streamerge.sparse import is_sparse, sparse_file
+from streamerge.tarheader import parse_number
 
 __all__ = ["DirectorySink"]
 
@@ -58,6 +59,7 @@ class DirectorySink:
         self._fsync = fsync
         self._warn = warn
         self._attributes = Attributes(ownership if ownership is not None else Ownership(), xattrs=xattrs)
+        self._plans: dict[bytes, Plan] = {}
         self._check_destination()
         self._partial = partial_name(self._path)
         self._begin()
@@ -70,6 +72,32 @@ class DirectorySink:
             raise _failed(error).at(path=entry.path) from error
         except OverflowError as error:
             raise SinkError("its time is more than this system can hold").at(path=entry.path) from error
+
+    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
+        """Create one plain file: what :meth:`add` does, with the least work that is possible.
+
+        Mode and owner of most files are among a few, so what they need is worked out once for each.
+        """
+        key = header[100:124]
+        plan = self._plans.get(key) or self._new_plan(key)
+        try:
+            directory = path[: cut - 1] if cut else b""
+            if directory not in self._directories:
+                self._make_parents(directory)
+            fd = os.open(path[cut:], _CREATE, plan.create, dir_fd=self._fds.get(directory))
+            try:
+                if body:
+                    _write(fd, body)
+                if plan.owner is not None:
+                    self._attributes.own(fd, plan.owner)
+                if plan.mode is not None:
+                    os.fchmod(fd, plan.mode)
+                mtime = parse_number(header[136:148]) * 1_000_000_000
+                os.utime(fd, ns=(mtime, mtime))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _failed(error).at(path=path) from error
 
     def restart(self) -> None:
         """Remove what is there and begin again."""
@@ -132,6 +160,14 @@ class DirectorySink:
 
     # -- one entry ---------------------------------------------------------------------------------
 
+    def _new_plan(self, key: bytes) -> Plan:
+        """Work out what a header's mode and owner fields ask for; the last 4096 answers are kept."""
+        mode, uid, gid = parse_number(key[:8]) & 0o7777, parse_number(key[8:16]), parse_number(key[16:])
+        if len(self._plans) >= 4096:
+            self._plans.clear()
+        plan = self._plans[key] = self._attributes.plan(mode, uid, gid)
+        return plan
+
     def _parent(self, path: bytes) -> tuple[int, bytes]:
         """Descriptor of the directory that ``path`` goes into, made where it is missing, and the base name."""
         parent, _, name = path.rpartition(b"/")
@@ -160,15 +196,15 @@ class DirectorySink:
     def _add_file(self, entry: Entry, body: Body) -> None:
         parent, name = self._parent(entry.path)
         data = metadata(entry)
-        mode = self._attributes.creation_mode(data.mode)
-        fd = self._create(name, parent, lambda: os.open(name, _CREATE, mode, dir_fd=parent))
+        plan = self._attributes.plan(data.mode, data.uid, data.gid)
+        fd = self._create(name, parent, lambda: os.open(name, _CREATE, plan.create, dir_fd=parent))
         try:
             if is_sparse(entry):
                 _write_sparse(fd, entry, body)
             else:
                 for piece in body:
                     _write(fd, piece)
-            self._attributes.apply(fd, data, created=mode)
+            self._attributes.apply(fd, data, plan)
         finally:
             os.close(fd)
 
@@ -193,7 +229,7 @@ class DirectorySink:
     def _add_special(self, entry: Entry, _body: Body) -> None:
         parent, name = self._parent(entry.path)
         data = metadata(entry)
-        mode = _DEVICES.get(entry.kind, stat.S_IFIFO) | self._attributes.creation_mode(data.mode)
+        mode = _DEVICES.get(entry.kind, stat.S_IFIFO) | data.mode & 0o777
         device = os.makedev(*data.device)
         try:
             self._create(name, parent, lambda: os.mknod(name, mode, device, dir_fd=parent))
@@ -206,7 +242,7 @@ class DirectorySink:
         finally:
             os.close(fd)
 
-    _make: dict[Kind, Callable[[DirectorySink, Entry, Body], None]] = {
+    _make: ClassVar[dict[Kind, Callable[[DirectorySink, Entry, Body], None]]] = {
         Kind.FILE: _add_file,
         Kind.DIRECTORY: _add_directory,
         Kind.SYMLINK: _add_symlink,

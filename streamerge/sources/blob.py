@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
-from streamerge.digest import Digest, Promise, checked
+from streamerge.digest import Digest, Hasher, Promise, checked
 from streamerge.errors import DigestMismatch, LayerError
 from streamerge.interfaces import Stream
 from streamerge.sources.extent import Extent, ExtentStream
@@ -71,11 +71,12 @@ class BlobLayer:
         """The decoded layer, with an error at its end unless it is what was promised."""
         content = Promise("the decoded layer (its diff_id)", self.diff_id)
         packed = Promise("the blob", self.digest, self.size)
-        if codec is Codec.NONE:  # one and the same bytes, so hashed once
-            yield from checked(blob.chunks(), packed, content)
-        else:
-            raw = checked(blob.chunks(), packed)
-            yield from checked(_decoded(codec, raw), content)
+        with Hasher() as hasher:
+            if codec is Codec.NONE:  # one and the same bytes, so hashed once
+                yield from checked(blob.chunks(), packed, content, hasher=hasher)
+            else:
+                raw = checked(blob.chunks(), packed, hasher=hasher)
+                yield from checked(_decoded(codec, raw), content, hasher=hasher)
         self.verified = True
 
     def _compare_codec(self, found: Codec, extent: Extent) -> None:
