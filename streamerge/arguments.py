@@ -6,9 +6,12 @@ import os
 
 import click
 
+from streamerge.exclude import Exclude
 from streamerge.sinks.attributes import IdMap
 
-__all__ = ["id_map", "size", "source_date_epoch"]
+__all__ = ["id_map", "patterns", "size", "source_date_epoch"]
+
+_IDS = (1 << 32) - 1  # the last one means "leave it" to chown(2)
 
 
 def size(text: str) -> int:
@@ -30,8 +33,20 @@ def id_map(_context: click.Context, _option: click.Parameter, texts: tuple[str, 
             numbers.append("1")
         if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
             raise click.BadParameter(f"'{text}' is not CONTAINER:HOST:SIZE, three numbers")
-        ranges.append((int(numbers[0]), int(numbers[1]), int(numbers[2])))
+        inside, outside, count = (int(number[:20]) for number in numbers)
+        if max(inside, outside) + count > _IDS:
+            raise click.BadParameter(f"'{text}' goes beyond the last id, {_IDS - 1}")
+        ranges.append((inside, outside, count))
     return IdMap(tuple(ranges))
+
+
+def patterns(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Check gitignore patterns before any work is done."""
+    try:
+        Exclude(texts)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return texts
 
 
 def source_date_epoch() -> int:

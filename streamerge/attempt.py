@@ -7,9 +7,11 @@ retained files (newest layer first, in stream order), and last the hard links th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from streamerge.entry import Entry, Kind
@@ -78,8 +80,9 @@ class Attempt:
         self._watch = watch
         self._known = known
         self._retainer = Retainer(layers, spool)
-        self._needed: set[Inode] = set()
-        self._waiting: dict[int, list[int]] = {}
+        self._write: Callable[[bytes | memoryview], None] | None = getattr(sink, "write", None)
+        self._needed: list[int] = []
+        self._waiting: dict[int, array[int]] = {}
         self._limited = options.max_entries is not None or options.max_bytes is not None
         self._merge = Merge(
             whiteouts=options.whiteouts,
@@ -95,12 +98,8 @@ class Attempt:
             streams = ahead.streams()
             for index in newest_first:
                 self._watch.layer(index, self._layers[index].name, self.tally)
-                try:
+                with _errors_of(index):
                     self._read_layer(index, next(streams))
-                except (SinkError, LimitExceeded):
-                    raise
-                except StreamergeError as error:
-                    raise error.at(index=index) from error.__cause__
         self._write_epilogue()
 
     # -- one layer ---------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ class Attempt:
     def _read_layer(self, index: int, stream: Stream) -> None:
         reader = TarReader(stream)
         self._retainer.note_globals(index, reader.global_records)
-        self._retainer.begin()
+        self._retainer.begin(index)
         self._needed.clear()
         view = self._merge.begin(index, self._known.get(index))
         means = self._means(index, stream)
@@ -121,38 +120,42 @@ class Attempt:
             return True
 
         if self._takes_runs(index):
-            write, put = getattr(self._sink, "write", _no_runs), getattr(self._sink, "put", None)
-            keep = None if means is Means.POSITION else functools.partial(self._keep_hidden, index, means)
+            write, put = self._write or _no_runs, getattr(self._sink, "put", None)
+            keep = None if means is Means.POSITION else functools.partial(self._keep_hidden, means)
             scan(reader, view, write, step, self.tally, put=put, keep_hidden=keep)
         else:
             while step():
                 pass
         reader.drain()
         view.end()
-        self._retainer.end(self._needed | self._merge.links.bound_in(index))
+        self._needed.extend(inode.offset for inode in self._merge.links.bound_in(index))
+        self._retainer.end(self._needed)
 
     def _takes_runs(self, index: int) -> bool:
         """Whether the hot loop may read this layer: nothing asks for a look at every entry."""
         plain = self._options.plain or self._options.exclude or self._limited or index in self._known
-        return not plain and (hasattr(self._sink, "write") or hasattr(self._sink, "put"))
+        return not plain and (self._write is not None or hasattr(self._sink, "put"))
 
     def _settle(self, index: int, entry: Entry, verdict: Verdict, reader: TarReader, means: Means) -> None:
         """Do what the verdict says with an entry whose body is next on ``reader``."""
         if verdict is Verdict.KEEP:
-            self._add(entry, reader.body())
+            if entry.verbatim and self._write is not None:
+                self._pass(entry, reader, self._write)
+            else:
+                self._add(entry, reader.body())
             for inode in self._merge.take_released():
                 self._add_retained(inode)
         elif verdict is Verdict.HIDE:
             self.tally.hidden += 1
             self.tally.hidden_bytes += entry.size
             if self._retainer.wants(entry.size, means):
-                self._spool(index, entry, reader)
+                self._spool(entry, reader)
         elif verdict is not Verdict.DROP:
             if not entry.size or self._retainer.wants(entry.size, means):
-                self._spool(index, entry, reader)
-            self._needed.add(Inode(index, entry.offset))
+                self._spool(entry, reader)
+            self._needed.append(entry.offset)
             if verdict is Verdict.WAIT and entry.kind is not Kind.DIRECTORY:
-                self._waiting.setdefault(index, []).append(entry.offset)
+                self._waiting.setdefault(index, array("Q")).append(entry.offset)
 
     def _means(self, index: int, stream: Stream) -> Means:
         """How this layer's entries can be read again."""
@@ -160,19 +163,27 @@ class Attempt:
             return Means.SPOOL
         return Means.POSITION if stream.seeks else Means.SPOOL_SMALL
 
-    def _keep_hidden(self, index: int, means: Means, offset: int, data: memoryview) -> None:
+    def _keep_hidden(self, means: Means, offset: int, data: memoryview) -> None:
         if self._retainer.wants(len(data), means):
-            self._retainer.keep(Inode(index, offset), (data,))
+            self._retainer.keep(offset, (data,))
 
-    def _spool(self, index: int, entry: Entry, reader: TarReader) -> None:
+    def _spool(self, entry: Entry, reader: TarReader) -> None:
         padding = memoryview(bytes(-entry.size % 512))
         headers = memoryview(entry.prefix + entry.header)
-        self._retainer.keep(Inode(index, entry.offset), itertools.chain((headers,), reader.body(), (padding,)))
+        self._retainer.keep(entry.offset, itertools.chain((headers,), reader.body(), (padding,)))
 
     def _add(self, entry: Entry, body: Iterable[memoryview]) -> None:
         if self._limited:
             self._check_limits(entry)
         self._sink.add(entry, body)
+        self.tally.written += 1
+
+    def _pass(self, entry: Entry, reader: TarReader, write: Callable[[bytes | memoryview], None]) -> None:
+        """Write an entry just as the hot loop does: byte for byte, be there anything in its padding."""
+        if self._limited:
+            self._check_limits(entry)
+        write(entry.prefix + entry.header)
+        reader.pass_body_on(write)
         self.tally.written += 1
 
     def _check_limits(self, entry: Entry) -> None:
@@ -198,11 +209,12 @@ class Attempt:
         promoted, links = self._merge.links.finish()
         self.promoted = len(promoted)
         for inode in promoted:
-            self._waiting.setdefault(inode.layer, []).append(inode.offset)
+            self._waiting.setdefault(inode.layer, array("Q")).append(inode.offset)
         for layer in sorted(self._waiting, reverse=True):
-            for entry, body in self._retainer.recall(layer, sorted(self._waiting[layer])):
-                path = promoted.get(Inode(layer, entry.offset), entry.path)
-                self._add(entry.renamed(path), body)
+            with _errors_of(layer):
+                for entry, body in self._retainer.recall(layer, sorted(self._waiting[layer])):
+                    path = promoted.get(Inode(layer, entry.offset), entry.path)
+                    self._add(entry.renamed(path), body)
         for link, target in links:
             self._add_link(link, target)
 
@@ -214,6 +226,18 @@ class Attempt:
     def _add_link(self, link: Held, target: bytes) -> None:
         for entry, body in self._retainer.recall(link.layer, [link.offset]):
             self._add(entry.retargeted(target), body)
+
+
+@contextlib.contextmanager
+def _errors_of(layer: int) -> Iterator[None]:
+    """Errors that pass are of this layer, but for those of the sink and the limits."""
+    try:
+        yield
+    except (SinkError, LimitExceeded):
+        raise
+    except StreamergeError as error:
+        error.at(index=layer)
+        raise
 
 
 def _no_runs(_data: bytes | memoryview) -> None:

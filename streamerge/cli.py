@@ -1,7 +1,7 @@
 """Arguments -> source, merge, sink; exit codes.
 
 0: the output is complete. 1: it is not, and one line on stderr says why. 2: the command line is wrong.
-130: Ctrl-C; 143: SIGTERM. Nothing but the output goes to standard output.
+129: SIGHUP; 130: Ctrl-C; 143: SIGTERM. Nothing but the output goes to standard output.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 import click
 
 from streamerge import __version__
-from streamerge.arguments import id_map, size, source_date_epoch
+from streamerge.arguments import id_map, patterns, size, source_date_epoch
 from streamerge.attempt import Options
 from streamerge.cli_images import choose_command, config_output, image_options, open_input, recognised
-from streamerge.errors import StreamergeError
+from streamerge.errors import StreamergeError, UsageError
 from streamerge.interfaces import Sink
 from streamerge.progress import Terminal, summary
 from streamerge.retain import DEFAULT_SPOOL_MEMORY
@@ -66,7 +66,7 @@ whiteout applied; it appears only when complete. The same layers give the same b
               "standard output. .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz and .tar.bz2 compress the tar.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS), help="What to write, whatever the output's name.")
 @click.option("--level", type=int, metavar="N", help="Compression level of a tar, as its tool counts.")
-@click.option("--exclude", multiple=True, metavar="PATTERN",
+@click.option("--exclude", multiple=True, callback=patterns, metavar="PATTERN",
               help="Leave out what matches a gitignore pattern, e.g. 'dev/*'. May be repeated.")  # fmt: skip
 @image_options
 @click.option("--config-out", metavar="FILE", help="Write the image's runtime config, JSON, beside the merge.")
@@ -122,7 +122,11 @@ def command(**given: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code. Errors are one line on stderr; a traceback would be a bug."""
-    signal.signal(signal.SIGTERM, _terminate)
+    _fill_standard_descriptors()
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, _terminate)
     try:
         chosen, name, rest = choose_command(command, sys.argv[1:] if arguments is None else arguments)
         chosen.main(args=rest, prog_name=name, standalone_mode=False)
@@ -131,6 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = error.exit_code
     except click.UsageError as error:
         error.show()
+        code = 2
+    except UsageError as error:
+        click.UsageError(str(error), click.Context(command, info_name="streamerge")).show()
         code = 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("streamerge: interrupted; nothing is left behind", err=True)
@@ -148,7 +155,7 @@ def _open_sink(given: dict[str, Any], inputs: Sequence[str], warn: Callable[[str
     form = given["form"] or format_of(output)
     if output == "-" and form == "dir":
         raise click.UsageError("a directory cannot go to standard output")
-    if output == "-" and sys.stdout.isatty():
+    if output == "-" and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError("a tar does not go to a terminal; use '-o FILE', or pipe it on")
     if output != "-":
         _refuse_input_as_output(output, inputs)
@@ -180,6 +187,15 @@ def _refuse_input_as_output(output: str, layers: Sequence[str]) -> None:
             raise click.UsageError(f"'{output}' is both the output and one of the layers")
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM unwinds like any error, so that nothing is left behind."""
-    sys.exit(143)
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM and SIGHUP unwind like any error, so that nothing is left behind."""
+    sys.exit(128 + number)
+
+
+def _fill_standard_descriptors() -> None:
+    """Let no file of ours become descriptor 0, 1 or 2 where the caller has closed these."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives

@@ -19,6 +19,7 @@ __all__ = [
     "StreamergeError",
     "UnsafePathError",
     "UnsupportedMediaType",
+    "UsageError",
     "show",
 ]
 
@@ -105,3 +106,7 @@ class SinkError(StreamergeError):
 
 class LimitExceeded(StreamergeError):
     """The merge would write more than the caller has allowed."""
+
+
+class UsageError(StreamergeError):
+    """What was asked for cannot be: a directory as a layer, one pipe twice, a level without compression."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pathspec import GitIgnoreSpec
-
 __all__ = ["Exclude"]
 
 
@@ -17,6 +15,8 @@ class Exclude:
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
+        from pathspec import GitIgnoreSpec  # 15 ms that few merges need
+
         self._spec = GitIgnoreSpec.from_lines(patterns)
         self._directories: dict[bytes, bool] = {b"": False}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamerge.entry import Entry
+from streamerge.errors import StreamergeError
 
-__all__ = ["FileSink", "Layer", "RawSink", "Sink", "Stream"]
+__all__ = ["Explains", "FileSink", "Layer", "RawSink", "Sink", "Stream"]
 
 
 class Stream(Protocol):
@@ -33,6 +34,14 @@ class Layer(Protocol):
 
     def open(self) -> Stream:
         """Start reading at the layer's first decoded byte. Raises LayerError."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A layer that may know better than the merge why it makes no sense."""
+
+    def explain(self, error: StreamergeError) -> StreamergeError:
+        """Return what to raise instead of ``error``, or ``error`` itself."""
 
 
 class Sink(Protocol):

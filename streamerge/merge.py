@@ -147,7 +147,7 @@ class LayerView:
             self.devices.add(subject)  # overlayfs shares one inode among whiteouts
             mark = Mark.EXPLICIT
         if self.merge.excluded is not None and self._is_excluded(entry, mark, subject):
-            return self._hide(entry) if mark is Mark.NONE else Verdict.DROP
+            return self._exclude(entry) if mark is Mark.NONE else Verdict.DROP
         if mark is Mark.NONE:
             if self._superseded is not None and entry.offset in self._superseded:
                 return self._hide(entry)  # links between the two instances mean this one
@@ -159,6 +159,16 @@ class LayerView:
         if self._superseded is None or entry.offset not in self._superseded:
             self._white_out(mark, subject)
         return Verdict.DROP
+
+    def _exclude(self, entry: Entry) -> Verdict:
+        """Hide an entry that shall not be written, and what is older at its path, be that excluded or not."""
+        cut = entry.path.rfind(b"/") + 1
+        excluded = self.merge.excluded
+        if excluded is not None and not excluded(entry.path[: max(cut - 1, 0)], directory=True):
+            parent = self.directory(entry.path[:cut])
+            if parent is not SEALED:
+                parent.white_out(entry.path[cut:], self.index)
+        return self._hide(entry)
 
     def _is_excluded(self, entry: Entry, mark: Mark, subject: bytes) -> bool:
         directory = mark is Mark.OPAQUE or (mark is Mark.NONE and entry.kind is Kind.DIRECTORY)

@@ -42,8 +42,15 @@ class Metadata:
     xattrs: dict[bytes, bytes] | None = None
 
 
-def metadata(entry: Entry) -> Metadata:
+def metadata(entry: Entry, *, with_xattrs: bool = True) -> Metadata:
     """Parse an entry's metadata. Raises FormatError for what no file system could take."""
+    try:
+        return _parse(entry, with_xattrs)
+    except FormatError as error:
+        raise error.at(path=entry.path) from None
+
+
+def _parse(entry: Entry, with_xattrs: bool) -> Metadata:
     header, records = entry.header, entry.records
     mode = parse_number(header[100:108]) & 0o7777
     if not records:
@@ -54,9 +61,9 @@ def metadata(entry: Entry) -> Metadata:
         uid, gid = _id(records, b"uid", header[108:116]), _id(records, b"gid", header[116:124])
         text = records.get(b"mtime")
         mtime = parse_time(text) if text is not None else parse_number(header[136:148]) * 1_000_000_000
-        found = xattrs(records)
+        found = xattrs(records) if with_xattrs else _NO_XATTRS
     if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
-        raise FormatError(f"owner {uid}:{gid} cannot be").at(path=entry.path)
+        raise FormatError(f"owner {uid}:{gid} cannot be")
     if entry.kind is Kind.CHAR or entry.kind is Kind.BLOCK:
         return Metadata(mode, uid, gid, mtime, _device(entry), found)
     return Metadata(mode, uid, gid, mtime, xattrs=found)
@@ -77,7 +84,7 @@ def parse_time(text: bytes) -> int:
 def xattrs(records: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """The extended attributes among PAX records, by their full names. POSIX ACLs are among them.
 
-    Where a tool wrote one attribute in several ways, SCHILY's, which is raw bytes, stands.
+    Where a tool wrote one attribute in several ways, SCHILY's, which is raw bytes, stands. Raises FormatError.
     """
     found: dict[bytes, bytes] = {}
     for key, value in records.items():
@@ -88,6 +95,8 @@ def xattrs(records: dict[bytes, bytes]) -> dict[bytes, bytes]:
     for key, value in records.items():
         if key.startswith(_SCHILY):
             found[key.removeprefix(_SCHILY)] = value
+    if any(not name or b"\0" in name for name in found):
+        raise FormatError("the name of an extended attribute is empty or holds a NUL")
     return found
 
 
@@ -99,14 +108,20 @@ def _id(records: dict[bytes, bytes], key: bytes, field: bytes) -> int:
 def _device(entry: Entry) -> tuple[int, int]:
     """Device numbers; star's records stand in for fields that are too small."""
     header, records = entry.header, entry.records
-    try:
-        major = int(records.get(b"SCHILY.devmajor", parse_number(header[329:337])))
-        minor = int(records.get(b"SCHILY.devminor", parse_number(header[337:345])))
-    except ValueError:
-        raise FormatError("a SCHILY.dev record is no number").at(path=entry.path) from None
+    major = _device_number(records, b"SCHILY.devmajor", header[329:337])
+    minor = _device_number(records, b"SCHILY.devminor", header[337:345])
     if not (0 <= major < 1 << 32 and 0 <= minor < 1 << 32):
-        raise FormatError(f"device {major}:{minor} cannot be").at(path=entry.path)
+        raise FormatError(f"device {major}:{minor} cannot be")
     return major, minor
+
+
+def _device_number(records: dict[bytes, bytes], key: bytes, field: bytes) -> int:
+    value = records.get(key)
+    if value is None:
+        return parse_number(field)
+    if not value.isdigit() or len(value) > 10:
+        raise FormatError(f"{key.decode()}: {value[:40]!r} is no number")
+    return int(value)
 
 
 def _base64(value: bytes) -> bytes:

@@ -8,17 +8,18 @@ there is memory for them: one promoted link would otherwise cost as much as the 
 
 from __future__ import annotations
 
+import bisect
 import enum
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import lz4.block
 
 from streamerge.entry import Entry
-from streamerge.errors import SinkError
+from streamerge.errors import LayerError, SinkError
 from streamerge.interfaces import Layer, Stream
-from streamerge.links import Inode
 from streamerge.streams import ChunkStream
 from streamerge.tarreader import Globals, TarReader
 
@@ -107,7 +108,7 @@ class Spool:
             while written < len(block):
                 written += self._file.write(memoryview(block)[written:])
         except OSError as error:
-            raise SinkError(f"cannot spool to {tempfile.gettempdir()}: {error.strerror}") from error
+            raise SinkError(f"cannot spool to {tempfile.tempdir or '$TMPDIR'}: {error.strerror}") from error
         place = (self._file_end, len(block))
         self._file_end += len(block)
         return place
@@ -158,6 +159,26 @@ class Means(enum.Enum):
     SPOOL = "everything in the spool: the layer is a pipe"
 
 
+class _Kept:
+    """What is in the spool of one layer: offsets in the layer, ascending, and places; 24 bytes an entry."""
+
+    def __init__(self) -> None:
+        self.offsets = array("Q")
+        self.starts = array("Q")
+        self.sizes = array("Q")
+
+    def add(self, offset: int, start: int, size: int) -> None:
+        self.offsets.append(offset)
+        self.starts.append(start)
+        self.sizes.append(size)
+
+    def find(self, offset: int) -> tuple[int, int] | None:
+        place = bisect.bisect_left(self.offsets, offset)
+        if place == len(self.offsets) or self.offsets[place] != offset:
+            return None
+        return self.starts[place], self.sizes[place]
+
+
 class Retainer:
     """Everything that one merge has passed and may need again, by layer and offset.
 
@@ -167,9 +188,9 @@ class Retainer:
     def __init__(self, layers: Sequence[Layer], spool: Spool) -> None:
         self._layers = layers
         self._spool = spool
-        self._spooled: dict[Inode, tuple[int, int]] = {}
+        self._kept: dict[int, _Kept] = {}
         self._globals: dict[int, Globals] = {}
-        self._fresh: list[Inode] = []
+        self._layer = -1
         self._mark = spool.end
 
     def note_globals(self, layer: int, global_records: Globals) -> None:
@@ -182,41 +203,40 @@ class Retainer:
             return size <= SMALL_BODY and self._spool.has_room
         return means is Means.SPOOL
 
-    def keep(self, inode: Inode, data: Iterable[memoryview]) -> None:
-        """Put an entry's raw headers and body, padding included, into the spool."""
+    def begin(self, layer: int) -> None:
+        """Begin a layer: what is kept from now on is of it."""
+        self._layer = layer
+        self._mark = self._spool.end
+        self._kept[layer] = _Kept()
+
+    def keep(self, offset: int, data: Iterable[memoryview]) -> None:
+        """Put an entry's raw headers and body, padding included, into the spool; offsets ascend in a layer."""
         start = self._spool.end
         for piece in data:
             self._spool.write(piece)
-        self._spooled[inode] = (start, self._spool.end - start)
-        self._fresh.append(inode)
+        self._kept[self._layer].add(offset, start, self._spool.end - start)
 
-    def begin(self) -> None:
-        """Begin a layer: what is kept from now on is kept for its sake."""
-        self._mark = self._spool.end
-        self._fresh = []
-
-    def end(self, needed: Collection[Inode]) -> None:
-        """End the layer: of what it kept, only the ``needed`` may still be recalled.
+    def end(self, needed: Iterable[int]) -> None:
+        """End the layer: of what it kept, only the ``needed`` offsets may still be recalled.
 
         The rest gives its room back, unless what is needed is so much that copying it would cost more.
         """
-        places = {inode: self._spooled[inode] for inode in self._fresh if inode in needed}
-        if len(places) == len(self._fresh) or sum(size for _, size in places.values()) > _COPIED_AT_MOST:
+        kept = self._kept[self._layer]
+        places = {offset: place for offset in sorted(needed) if (place := kept.find(offset)) is not None}
+        if len(places) == len(kept.offsets) or sum(size for _, size in places.values()) > _COPIED_AT_MOST:
             return
-        saved = {inode: b"".join(self._spool.read(*place)) for inode, place in places.items()}
+        saved = {offset: b"".join(self._spool.read(*place)) for offset, place in places.items()}
         self._spool.cut(self._mark)
-        for inode in self._fresh:
-            del self._spooled[inode]
-        self._fresh = []
-        for inode, data in saved.items():
-            self.keep(inode, (memoryview(data),))
+        self._kept[self._layer] = _Kept()
+        for offset, data in saved.items():
+            self.keep(offset, (memoryview(data),))
 
     def recall(self, layer: int, offsets: Sequence[int]) -> Iterator[tuple[Entry, Iterator[memoryview]]]:
         """Yield (entry, body) for each offset, which ascend. The layer is opened again at most once."""
         reader: TarReader | None = None
         try:
             for offset in offsets:
-                place = self._spooled.get(Inode(layer, offset))
+                place = self._kept[layer].find(offset)
                 if place is not None:
                     current = self._reader(layer, ChunkStream(self._spool.read(*place)), offset)
                 else:
@@ -225,7 +245,8 @@ class Retainer:
                     reader.seek(offset)
                     current = reader
                 entry = current.next_entry()
-                assert entry is not None
+                if entry is None:
+                    raise LayerError("the layer has changed while it was being merged").at(offset=offset)
                 yield entry, current.body()
         finally:
             if reader is not None:

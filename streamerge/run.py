@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from streamerge.attempt import Attempt, Options, Watch
 from streamerge.errors import StreamergeError
-from streamerge.interfaces import Layer, Sink
+from streamerge.interfaces import Explains, Layer, Sink
 from streamerge.merge import RepeatedPath
 from streamerge.rescan import superseded
 from streamerge.retain import Spool, SpooledLayer
@@ -109,5 +109,9 @@ def _located(layers: Sequence[Layer]) -> Iterator[None]:
         yield
     except StreamergeError as error:
         if error.index is not None:
-            error.at(layer=f"layer {error.index} ({layers[error.index].name})")
+            layer = layers[error.index]
+            better = layer.explain(error) if isinstance(layer, Explains) else error
+            better.at(index=error.index, layer=f"layer {error.index} ({layer.name})")
+            if better is not error:
+                raise better from error
         raise

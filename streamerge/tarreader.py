@@ -138,6 +138,12 @@ class TarReader:
             self.pos += len(piece)
             size -= len(piece)
 
+    def pass_body_on(self, write: Callable[[bytes | memoryview], None]) -> None:
+        """Give the rest of the current entry's body to ``write``, with its padding as it is."""
+        left, padding = self._left, self._left - self._body
+        self._left = self._body = 0
+        self.pass_on(left, padding, write)
+
     def seek(self, offset: int) -> None:
         """Go forward to the header at ``offset``."""
         self._body = self._left = 0

@@ -11,12 +11,14 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-from streamerge.errors import SinkError
+from streamerge.errors import SinkError, show
 from streamerge.metadata import Metadata
 
 __all__ = ["Attributes", "IdMap", "Ownership", "Plan"]
 
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+_NAMESPACES = (b"user", b"trusted", b"security", b"system")
+_UNMAPPED = (-1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,21 @@ class Plan:
 class Attributes:
     """Applies metadata, and counts what the system refused; ``refused`` maps a kind of thing to its count."""
 
-    def __init__(self, ownership: Ownership, *, xattrs: bool = True) -> None:
+    def __init__(self, ownership: Ownership) -> None:
         self.refused: Counter[str] = Counter()
         self._ownership = ownership
-        self._xattrs = xattrs
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._umask = _current_umask()
         self._may_refuse_owner = not _is_root() or not _is_initial_namespace()
 
-    def plan(self, mode: int, uid: int, gid: int) -> Plan:
-        """The fewest calls that give a new file its mode and owner; setuid and setgid come after the owner."""
+    def plan(self, mode: int, uid: int, gid: int, *, xattrs: bool = False) -> Plan:
+        """The fewest calls that give a new file its mode and owner; setuid and setgid come after the owner.
+
+        With ``xattrs`` to come the file is writable until it has them: the kernel asks for that (xattr(7)).
+        """
         owner = self._owner(uid, gid)
+        if xattrs:
+            return Plan(0o600, owner, mode)
         create = mode & 0o777
         done = create & ~self._umask == mode
         return Plan(create, owner, None if done else mode)
@@ -83,27 +89,27 @@ class Attributes:
         owner = plan.owner if plan is not None else self._owner(data.uid, data.gid)
         if owner is not None:
             self.own(target, owner)
-        if data.xattrs and self._xattrs:
+        if data.xattrs:
             self._set_xattrs(target, data.xattrs, follow=True)
         if plan is None or plan.mode is not None:
             os.chmod(target, data.mode)
         os.utime(target, ns=(data.mtime, data.mtime))
 
-    def own(self, target: int | bytes, owner: tuple[int, int]) -> None:
+    def own(self, target: int | bytes, owner: tuple[int, int], *, parent: int | None = None) -> None:
         """Give a file its owner, where that is allowed."""
+        if owner == _UNMAPPED:
+            self.refused["owners"] += 1
+            return
         try:
-            os.chown(target, *owner)
+            os.chown(target, *owner, dir_fd=parent, follow_symlinks=parent is None)
         except OSError as error:
             self._refuse_owner(error)
 
     def apply_link(self, name: bytes, parent: int, data: Metadata) -> None:
         """Put ``data`` on a symlink, which has no mode."""
         if (owner := self._owner(data.uid, data.gid)) is not None:
-            try:
-                os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
-            except OSError as error:
-                self._refuse_owner(error)
-        if data.xattrs and self._xattrs:
+            self.own(name, owner, parent=parent)
+        if data.xattrs:
             self._set_xattrs(b"/proc/self/fd/%d/%s" % (parent, name), data.xattrs, follow=False)
         os.utime(name, ns=(data.mtime, data.mtime), dir_fd=parent, follow_symlinks=False)
 
@@ -118,7 +124,12 @@ class Attributes:
         ownership = self._ownership
         if not ownership.same_owner and not ownership.uids.ranges and not ownership.gids.ranges:
             return None
-        owner = ownership.uids(uid), ownership.gids(gid)
+        try:
+            owner = ownership.uids(uid), ownership.gids(gid)
+        except SinkError:
+            if not self._may_refuse_owner:
+                raise
+            return _UNMAPPED
         return None if owner == (self._uid, self._gid) else owner
 
     def _refuse_owner(self, error: OSError) -> None:
@@ -132,7 +143,16 @@ class Attributes:
             try:
                 os.setxattr(target, name, value, follow_symlinks=follow)
             except OSError as error:
-                self.refuse(f"{name.partition(b'.')[0].decode('ascii', 'replace')}.* attributes", error)
+                self._refuse_xattr(name, error)
+
+    def _refuse_xattr(self, name: bytes, error: OSError) -> None:
+        """Count what the system does not allow; what it has no room for is an error, as a full disk is."""
+        namespace = name.partition(b".")[0]
+        kind = f"{namespace.decode()}.* attributes" if namespace in _NAMESPACES else "other attributes"
+        try:
+            self.refuse(kind, error)
+        except OSError:
+            raise SinkError(f"cannot set the attribute '{show(name[:80])}': {error.strerror}") from error
 
 
 def _current_umask() -> int:

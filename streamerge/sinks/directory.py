@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, TypeVar
 
 from streamerge.entry import Entry, Kind
@@ -19,7 +19,7 @@ from streamerge.metadata import Metadata, metadata
 from streamerge.sinks.attributes import Attributes, Ownership, Plan
 from streamerge.sinks.dirfds import DirectoryFds
 from streamerge.sinks.output import partial_name
-from streamerge.sinks.replace import remove_tree, replace_tree, sync_filesystem
+from streamerge.sinks.replace import mounts_in, remove_tree, replace_tree, sync_filesystem
 from streamerge.sparse import is_sparse, sparse_file
 from streamerge.tarheader import parse_number
 
@@ -58,7 +58,8 @@ class DirectorySink:
         self._force = force
         self._fsync = fsync
         self._warn = warn
-        self._attributes = Attributes(ownership if ownership is not None else Ownership(), xattrs=xattrs)
+        self._xattrs = xattrs
+        self._attributes = Attributes(ownership if ownership is not None else Ownership())
         self._plans: dict[bytes, Plan] = {}
         self._check_destination()
         self._partial = partial_name(self._path)
@@ -66,12 +67,8 @@ class DirectorySink:
 
     def add(self, entry: Entry, body: Body) -> None:
         """Create one entry; a path that is there already is replaced."""
-        try:
+        with _failures(entry.path):
             self._make[entry.kind](self, entry, body)
-        except OSError as error:
-            raise _failed(error).at(path=entry.path) from error
-        except OverflowError as error:
-            raise SinkError("its time is more than this system can hold").at(path=entry.path) from error
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Create one plain file: what :meth:`add` does, with the least work that is possible.
@@ -79,8 +76,8 @@ class DirectorySink:
         Mode and owner of most files are among a few, so what they need is worked out once for each.
         """
         key = header[100:124]
-        plan = self._plans.get(key) or self._new_plan(key)
         try:
+            plan = self._plans.get(key) or self._new_plan(key)
             directory = path[: cut - 1] if cut else b""
             if directory not in self._directories:
                 self._make_parents(directory)
@@ -98,32 +95,44 @@ class DirectorySink:
                 os.close(fd)
         except OSError as error:
             raise _failed(error).at(path=path) from error
+        except SinkError as error:
+            raise error.at(path=path) from error.__cause__
 
     def restart(self) -> None:
         """Remove what is there and begin again."""
         self._close()
-        remove_tree(self._partial)
+        with _failures():
+            remove_tree(self._partial)
         self._begin()
 
     def finish(self) -> None:
         """Give the directories their metadata, flush to disk, and take the destination's place."""
-        try:
-            for path in sorted(self._directories, reverse=True):
+        for path in sorted(self._directories, reverse=True):
+            with _failures(path):
                 self._finish_directory(path)
+        with _failures():
             if self._fsync:
                 sync_filesystem(self._root)
             self._close()
-            replace_tree(self._partial, self._path, force=self._force, fsync=self._fsync)
-        except OSError as error:
-            raise _failed(error) from error
+            old = replace_tree(self._partial, self._path, force=self._force, fsync=self._fsync)
+        if old is not None:
+            self._remove_old(old)
         for kind, count in self._attributes.refused.items():
-            self._warn(f"{count:,} {kind} could not be set or made, since the system did not allow it")
+            self._warn(f"{kind}: {count:,} could not be set or made, since the system did not allow it")
 
     def abort(self) -> None:
         """Remove the partial tree."""
         self._close()
         with contextlib.suppress(OSError):
             remove_tree(self._partial)
+
+    def _remove_old(self, old: str) -> None:
+        """Remove the tree that was replaced. The output is complete by now, so that a failure is no error."""
+        self._partial = old  # abort() removes it, should Ctrl-C come now
+        try:
+            remove_tree(old)
+        except OSError as error:
+            self._warn(f"what was in '{self._path}' before is left in '{old}': {error.strerror}")
 
     # -- the tree's own root -----------------------------------------------------------------------
 
@@ -134,21 +143,29 @@ class DirectorySink:
                 return
             if not os.path.isdir(self._path):
                 raise SinkError(f"'{self._path}' is there and is no directory")
-            if os.path.ismount(self._path):
+            mounted = mounts_in(self._path)
+            if os.path.ismount(self._path) or self._path in mounted:
                 raise SinkError(f"'{self._path}' is a mount point, which cannot be replaced; name a directory in it")
+            if mounted:
+                raise SinkError(f"'{mounted[0]}' is mounted in '{self._path}', which cannot be replaced like that")
+            if os.path.commonpath([self._path, _working_directory()]) == self._path:
+                raise SinkError(f"'{self._path}' is in use as the working directory; run this from outside it")
             if not self._force and os.listdir(self._path):
                 raise SinkError(f"the directory '{self._path}' is not empty; use --force to replace it")
         except OSError as error:
-            raise _failed(error) from error
+            raise _failed(error).at(path=os.fsencode(self._path)) from error
 
     def _begin(self) -> None:
         self._directories: dict[bytes, Metadata | None] = {b"": None}
+        self._refused_paths: set[bytes] = set()
+        self._attributes.refused.clear()
         try:
             os.mkdir(self._partial, _PRIVATE)
             self._root = os.open(self._partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            os.fchmod(self._root, _PRIVATE)  # a setgid parent hands its group bit down
-            _drop_inherited_acls(self._root)
+            _disinherit(self._root)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._partial)
             raise SinkError(f"cannot create {self._path}: {error.strerror}") from error
         self._fds = DirectoryFds(self._root)
 
@@ -191,12 +208,15 @@ class DirectorySink:
     def _add_directory(self, entry: Entry, _body: Body) -> None:
         if entry.path not in self._directories:
             self._mkdir(entry.path)
-        self._directories[entry.path] = metadata(entry)
+        self._directories[entry.path] = self._metadata(entry)
+
+    def _metadata(self, entry: Entry) -> Metadata:
+        return metadata(entry, with_xattrs=self._xattrs)
 
     def _add_file(self, entry: Entry, body: Body) -> None:
         parent, name = self._parent(entry.path)
-        data = metadata(entry)
-        plan = self._attributes.plan(data.mode, data.uid, data.gid)
+        data = self._metadata(entry)
+        plan = self._attributes.plan(data.mode, data.uid, data.gid, xattrs=bool(data.xattrs))
         fd = self._create(name, parent, lambda: os.open(name, _CREATE, plan.create, dir_fd=parent))
         try:
             if is_sparse(entry):
@@ -211,9 +231,13 @@ class DirectorySink:
     def _add_symlink(self, entry: Entry, _body: Body) -> None:
         parent, name = self._parent(entry.path)
         self._create(name, parent, lambda: os.symlink(entry.target, name, dir_fd=parent))
-        self._attributes.apply_link(name, parent, metadata(entry))
+        self._attributes.apply_link(name, parent, self._metadata(entry))
 
     def _add_hardlink(self, entry: Entry, _body: Body) -> None:
+        if entry.target in self._refused_paths:
+            self._attributes.refused["hard links to devices"] += 1
+            self._refused_paths.add(entry.path)
+            return
         parent, name = self._parent(entry.path)
         parent = os.dup(parent)  # the source's directory may push it out of the cache
         try:
@@ -228,13 +252,14 @@ class DirectorySink:
 
     def _add_special(self, entry: Entry, _body: Body) -> None:
         parent, name = self._parent(entry.path)
-        data = metadata(entry)
+        data = self._metadata(entry)
         mode = _DEVICES.get(entry.kind, stat.S_IFIFO) | data.mode & 0o777
         device = os.makedev(*data.device)
         try:
             self._create(name, parent, lambda: os.mknod(name, mode, device, dir_fd=parent))
         except PermissionError as error:
             self._attributes.refuse(f"{entry.kind.value}s", error)
+            self._refused_paths.add(entry.path)
             return
         fd = os.open(name, _PATH_ONLY, dir_fd=parent)
         try:
@@ -283,11 +308,34 @@ def _write_sparse(fd: int, entry: Entry, body: Body) -> None:
         _write(fd, piece)
 
 
-def _drop_inherited_acls(fd: int) -> None:
-    """A default ACL of the directory above would go down into every file."""
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return os.sep
+
+
+def _disinherit(fd: int) -> None:
+    """Give back what the directory above hands down: a setgid bit, its group, and a default ACL."""
+    os.fchmod(fd, _PRIVATE)
+    if os.fstat(fd).st_gid != os.getegid():
+        os.fchown(fd, -1, os.getegid())
     for name in ("system.posix_acl_default", "system.posix_acl_access"):
         with contextlib.suppress(OSError):
             os.removexattr(fd, name)
+
+
+@contextlib.contextmanager
+def _failures(path: bytes | None = None) -> Iterator[None]:
+    """Say in our words, and with the entry's path, what the file system says."""
+    try:
+        yield
+    except OSError as error:
+        raise _failed(error).at(path=path) from error
+    except OverflowError as error:
+        raise SinkError("its time is more than this system can hold").at(path=path) from error
+    except SinkError as error:
+        raise error.at(path=path) from error.__cause__
 
 
 def _failed(error: OSError) -> SinkError:

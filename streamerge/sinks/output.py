@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -120,6 +121,8 @@ class FileOutput:
 def open_output(path: str, *, fsync: bool = True) -> Output:
     """Open ``path`` for output: ``-`` is standard output, a FIFO or device is written to as it stands."""
     if path == "-":
+        if sys.stdout is None:
+            raise SinkError("standard output is closed")
         return PipeOutput(1, "standard output")
     try:
         mode = os.stat(path).st_mode
@@ -136,7 +139,8 @@ def open_output(path: str, *, fsync: bool = True) -> Output:
 def partial_name(path: str) -> str:
     """A name beside ``path`` for what is not complete yet: ``.NAME.partial-XXXX``."""
     directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name[:200]}.partial-{secrets.token_hex(4)}")
+    short = os.fsdecode(os.fsencode(name)[:200])
+    return os.path.join(directory, f".{short}.partial-{secrets.token_hex(4)}")
 
 
 def fsync_directory(path: str) -> None:

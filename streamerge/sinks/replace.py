@@ -5,46 +5,47 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 
 from streamerge.sinks.dirfds import DirectoryFds
 from streamerge.sinks.output import fsync_directory, partial_name
 
-__all__ = ["remove_tree", "replace_tree", "sync_filesystem"]
+__all__ = ["mounts_in", "remove_tree", "replace_tree", "sync_filesystem"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _PATH_ONLY = os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
 
 
-def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> None:
+def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> str | None:
     """Rename ``new`` to ``path``. An empty directory there is replaced, any other only with ``force``.
 
-    With ``force`` the two change places in one step where the kernel can (renameat2(2), RENAME_EXCHANGE), and
-    only then the old tree is removed. Raises OSError.
+    With ``force`` the two change places in one step where the kernel can (renameat2(2), RENAME_EXCHANGE).
+    Returns where the old tree is now, for the caller to remove, or None. Raises OSError.
     """
+    old = None
     try:
         os.rename(new, path)
     except OSError as error:
         if not force or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         old = new if _exchange(new, path) else _move_aside(new, path)
-        if fsync:
-            fsync_directory(os.path.dirname(path))
-        remove_tree(old)
-        return
     if fsync:
         fsync_directory(os.path.dirname(path))
+    return old
 
 
 def remove_tree(path: str) -> None:
-    """Remove a tree that this process made, whatever the modes of its directories. Follows no symlink.
+    """Remove a tree, whatever the modes of its directories. Follows no symlink, and enters no mount.
 
     Cost: two system calls an entry. Raises OSError, FileNotFoundError where there is none.
     """
+    if mounted := mounts_in(path):
+        raise OSError(errno.EBUSY, f"{mounted[0]} is mounted in it")
+    _unlock(path, None)
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     fds = DirectoryFds(root)
     try:
-        os.fchmod(root, 0o700)
         directories = [b""]
         for directory in directories:  # grows while it is walked: parents before their children
             directories.extend(_remove_files(fds, directory))
@@ -73,13 +74,33 @@ def _remove_files(fds: DirectoryFds, directory: bytes) -> list[bytes]:
     return below
 
 
-def _unlock(name: bytes, parent: int) -> None:
+def _unlock(name: str | bytes, parent: int | None) -> None:
     """Let the owner read, write and enter a directory, which need not be readable for that."""
     fd = os.open(name, _PATH_ONLY, dir_fd=parent)
     try:
         os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
     finally:
         os.close(fd)
+
+
+def mounts_in(path: str) -> list[str]:
+    """What is mounted at ``path``, an absolute one without symlinks, or below it (proc_pid_mountinfo(5)).
+
+    A bind mount of the same file system looks like any directory, and what is in it is not ours to remove.
+    """
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            points = [os.fsdecode(_ESCAPED.sub(_unescape, line.split(b" ")[4])) for line in file]
+    except OSError:
+        return []
+    return [point for point in points if point == path or point.startswith(path.rstrip("/") + "/")]
+
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8)])
 
 
 def sync_filesystem(fd: int) -> None:
@@ -106,7 +127,7 @@ def _move_aside(new: str, path: str) -> str:
     os.rename(path, old)
     try:
         os.rename(new, path)
-    except OSError:
+    except BaseException:
         os.rename(old, path)
         raise
     return old

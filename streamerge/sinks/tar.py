@@ -105,6 +105,8 @@ def open_tar(path: str, *, level: int | None = None, fsync: bool = True) -> TarS
     """
     codec = codec_for_suffix(path)
     if codec is Codec.NONE:
+        if level is not None:
+            raise ValueError("a level is for compressed tars; name the output .tar.gz, .tar.zst, …")
         return TarSink(open_output(path, fsync=fsync))
     encode(codec, level)  # a wrong level is an error before anything is created
     return TarSink(CompressedOutput(open_output(path, fsync=fsync), codec, level))

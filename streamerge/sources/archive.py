@@ -11,7 +11,6 @@ import itertools
 import os
 import posixpath
 import stat
-import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
 from streamerge.entry import Entry, Kind
 from streamerge.errors import ImageError, LayerError, SinkError, StreamergeError, UnsafePathError, show
 from streamerge.sources.extent import Extent, Handle
-from streamerge.sources.places import safe_name
+from streamerge.sources.places import safe_name, shown
 from streamerge.streams import read_chunks
 from streamerge.tarreader import TarReader
 
@@ -55,7 +54,7 @@ class Archive:
     """
 
     def __init__(self, path: str) -> None:
-        self.name = "standard input" if path == "-" else path
+        self.name = "standard input" if path == "-" else show(os.fsencode(path))
         self._file = _open(path, self.name)
         size = os.fstat(self._file.fd).st_size
         with _blamed(self.name):
@@ -68,23 +67,24 @@ class Archive:
 
     def find(self, name: str) -> Extent | None:
         """The member of that name; links are followed inside the archive. Raises UnsafePathError, LayerError."""
-        path = first = safe_name(name)
+        path = safe_name(name)
+        what = f"{shown(path)} in {self.name}"
         for _ in range(_MAX_LINKS):
             member = self._members.get(path)
             if member is None:
                 return None
             if isinstance(member, _Body):
-                return Extent(f"{first} in {self.name}", member.start, member.size, lambda: self._file)
+                return Extent(what, member.start, member.size, lambda: self._file)
             if isinstance(member, str):
-                raise LayerError(f"{first} in {self.name} is {member}, which cannot be read in place")
+                raise LayerError(f"{what} is {member}, which cannot be read in place")
             path = self._resolve(path, member)
-        raise LayerError(f"{first} in {self.name} is a symbolic link that leads in a circle")
+        raise LayerError(f"{what} is a symbolic link that leads in a circle")
 
     def _resolve(self, path: str, link: _Link) -> str:
         resolved = posixpath.normpath(posixpath.join(link.base, link.target))
         if resolved.startswith(("../", "/")) or resolved == "..":
-            target = show(link.target.encode("utf-8", "surrogateescape"))
-            raise UnsafePathError(f"{path} in {self.name} is a link out of it, to '{target}'; it is refused")
+            target = shown(link.target)
+            raise UnsafePathError(f"{shown(path)} in {self.name} is a link out of it, to '{target}'; it is refused")
         return resolved
 
 
@@ -136,7 +136,7 @@ def _blamed(name: str) -> Iterator[None]:
 def _open(path: str, name: str) -> Handle:
     """The archive as a plain tar in a file."""
     try:
-        fd = os.dup(sys.stdin.fileno()) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         _cannot_open(name, error)
     mode = os.fstat(fd).st_mode

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
 from streamerge.digest import Digest, Hasher, Promise, checked
-from streamerge.errors import DigestMismatch, LayerError
+from streamerge.errors import DigestMismatch, FormatError, LayerError, StreamergeError
 from streamerge.interfaces import Stream
 from streamerge.sources.extent import Extent, ExtentStream
 from streamerge.streams import ChunkStream
 
 __all__ = ["BlobLayer", "Warn"]
+
+_EVERYTHING = 1 << 62
 
 Warn = Callable[[str], None]
 """Takes something worth knowing that is no error; called from the thread that reads."""
@@ -62,6 +64,17 @@ class BlobLayer:
             self._check_size(self.find())
         except (LayerError, DigestMismatch) as error:
             raise error.at(index=self.index, layer=f"layer {self.index} ({self.name})") from error.__cause__
+
+    def explain(self, error: StreamergeError) -> StreamergeError:
+        """A blob that is not what was promised is why its tar makes no sense: read it all once to know."""
+        if self.verify and not self.verified and isinstance(error, FormatError | LayerError):
+            try:
+                self.open().skip(_EVERYTHING)
+            except DigestMismatch as mismatch:
+                return mismatch
+            except StreamergeError:
+                pass
+        return error
 
     def _check_size(self, extent: Extent) -> None:
         if self.verify and self.size is not None and extent.size != self.size:

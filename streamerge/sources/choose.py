@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from streamerge.errors import ImageError, show
 from streamerge.sources.documents import Descriptor, Index, Platform, decode_document
 from streamerge.sources.media import Kind, kind_of
@@ -92,7 +94,7 @@ class Chooser:
     def _only(self, descriptor: Descriptor) -> Descriptor:
         if kind_of(descriptor.media_type) is not Kind.INDEX:
             return descriptor
-        return self._descend_into(descriptor)
+        return msgspec.structs.replace(self._descend_into(descriptor), annotations=descriptor.annotations)
 
     def _descend_into(self, descriptor: Descriptor) -> Descriptor:
         """image-index.md lets indexes nest; a circle, or a depth that no image has, is refused."""

@@ -12,13 +12,13 @@ import re
 from functools import partial
 
 from streamerge.digest import Digest, Promise, check
-from streamerge.errors import ImageError, LayerError, StreamergeError, UnsupportedMediaType, show
+from streamerge.errors import ImageError, LayerError, StreamergeError, UnsupportedMediaType
 from streamerge.sources.blob import BlobLayer
 from streamerge.sources.choose import position, shown_choices
 from streamerge.sources.documents import MAX_DOCUMENT, Config, SavedImage, decode_document
 from streamerge.sources.extent import Extent
 from streamerge.sources.image import Image, Wishes, layers_history, paired_diff_ids, read_config
-from streamerge.sources.places import Files, safe_name
+from streamerge.sources.places import Files, safe_name, shown
 from streamerge.sources.reference import Reference
 
 __all__ = ["full_name", "open_saved"]
@@ -33,7 +33,7 @@ def open_saved(files: Files, reference: Reference, wishes: Wishes) -> Image:
     saved = _choose(_read_manifest(files), reference.which, files.name)
     extent = files.find(saved.config)
     if extent is None:
-        raise ImageError(f"{files.name} lists the config {_shown(saved.config)}, but does not hold it")
+        raise ImageError(f"{files.name} lists the config {shown(saved.config)}, but does not hold it")
     raw = extent.document(MAX_DOCUMENT)
     what = f"the config {extent.name}"
     promised = _config_digest(saved.config)
@@ -79,7 +79,7 @@ def _choose(images: list[SavedImage], which: str, place: str) -> SavedImage:
             if full_name(which) in map(full_name, image.repo_tags or ()):
                 return image
     choices = [name for n, image in enumerate(images) for name in (image.repo_tags or [f"@{n}"])]
-    problem = f"has no image '{_shown(which)}'" if which else f"holds {len(images)} images"
+    problem = f"has no image '{shown(which)}'" if which else f"holds {len(images)} images"
     raise ImageError(f"{place} {problem}; add one to the reference, as in FILE:NAME: {shown_choices(choices)}")
 
 
@@ -123,7 +123,7 @@ def _layers(files: Files, saved: SavedImage, config: Config, wishes: Wishes) -> 
             layers.append(
                 BlobLayer(
                     index=index,
-                    name=_shown(_ID.sub(r"\1", safe_name(path))),
+                    name=shown(_ID.sub(r"\1", safe_name(path))),
                     find=partial(_find_layer, files, path),
                     digest=_blob_digest(path),
                     size=_size(files.find(path)),
@@ -140,13 +140,9 @@ def _layers(files: Files, saved: SavedImage, config: Config, wishes: Wishes) -> 
 def _find_layer(files: Files, path: str) -> Extent:
     extent = files.find(path)
     if extent is None:
-        raise LayerError(f"its file {_shown(path)} is missing from {files.name}")
+        raise LayerError(f"its file {shown(path)} is missing from {files.name}")
     return extent
 
 
 def _size(extent: Extent | None) -> int | None:
     return extent.size if extent is not None else None
-
-
-def _shown(text: str) -> str:
-    return show(text[:300].encode("utf-8", "surrogateescape"))

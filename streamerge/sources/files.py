@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
-from streamerge.errors import LayerError, StreamergeError
+from streamerge.errors import LayerError, StreamergeError, UsageError, show
 from streamerge.interfaces import Layer, Stream
 from streamerge.streams import ChunkStream, FileStream, read_chunks
 
@@ -23,12 +23,14 @@ class LayerFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self.name = os.path.basename(self.path) or self.path
+        self.name = show(os.path.basename(os.fsencode(self.path)))
+        self._identity: tuple[int, ...] | None = None
 
     def open(self) -> Stream:
         """Start reading; a plain tar is given as a stream that seeks. Raises LayerError."""
         fd = _open(self.path)
         try:
+            self._check_unchanged(fd)
             codec = detect(os.pread(fd, HEAD_SIZE, 0))
         except OSError as error:
             os.close(fd)
@@ -40,6 +42,14 @@ class LayerFile:
             return FileStream(fd, self.path)
         return ChunkStream(decode(codec, read_chunks(fd, self.path)))
 
+    def _check_unchanged(self, fd: int) -> None:
+        """A file that is opened again must be the one that was read before."""
+        status = os.fstat(fd)
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._identity not in (None, identity):
+            raise LayerError(f"{self.name} has changed while it was being merged")
+        self._identity = identity
+
 
 class LayerPipe:
     """A layer that comes through a pipe, once: standard input (``-``), a FIFO, ``<(…)``."""
@@ -48,11 +58,11 @@ class LayerPipe:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.name = "standard input" if path == "-" else path
+        self.name = "standard input" if path == "-" else show(os.fsencode(path))
 
     def open(self) -> Stream:
         """Start reading. Raises LayerError."""
-        fd = os.dup(sys.stdin.fileno()) if self.path == "-" else _open(self.path)
+        fd = _standard_input() if self.path == "-" else _open(self.path)
         chunks = read_chunks(fd, self.name)
         head = b""
         for chunk in chunks:
@@ -67,7 +77,7 @@ class LayerPipe:
 def layer_files(paths: Sequence[str]) -> list[Layer]:
     """Return a layer for each path, base to newest; nothing is opened yet.
 
-    Raises LayerError for a path that is not there, is a directory, or is a pipe named twice.
+    Raises LayerError for a path that is not there, UsageError for a directory and for a pipe named twice.
     """
     layers: list[Layer] = []
     pipes: set[tuple[int, int] | str] = set()
@@ -77,7 +87,7 @@ def layer_files(paths: Sequence[str]) -> list[Layer]:
             layers.append(LayerFile(path))
             continue
         if identity in pipes:
-            raise LayerError(f"'{path}' is a pipe and can be read only once, but is named twice")
+            raise UsageError(f"'{path}' is a pipe and can be read only once, but is named twice")
         pipes.add(identity)
         layers.append(LayerPipe(path))
     return layers
@@ -93,7 +103,7 @@ def _pipe_identity(path: str) -> tuple[int, int] | None:
     if stat.S_ISREG(status.st_mode):
         return None
     if stat.S_ISDIR(status.st_mode):
-        raise LayerError(f"'{path}' is a directory; a layer is a tar, compressed or not")
+        raise UsageError(f"'{path}' is a directory; a layer is a tar, compressed or not")
     return status.st_dev, status.st_ino
 
 
@@ -102,3 +112,9 @@ def _open(path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise LayerError(f"cannot open {path}: {error.strerror}") from error
+
+
+def _standard_input() -> int:
+    if sys.stdin is None:
+        raise LayerError("standard input is closed")
+    return os.dup(0)

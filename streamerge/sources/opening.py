@@ -37,6 +37,7 @@ def open_image(
     this machine's is chosen where there is a choice. ``warn`` is told what is odd but no error. Raises
     ImageError, UnsupportedMediaType, DigestMismatch, UnsafePathError.
 
+    >>> from streamerge import merge, open_image, open_tar
     >>> image = open_image(f"oci:{example_layout}:latest")
     >>> merge(image.layers, open_tar(rootfs)).layers == len(image.layers)
     True

@@ -13,7 +13,7 @@ from typing import Protocol
 from streamerge.errors import LayerError, UnsafePathError, show
 from streamerge.sources.extent import Extent, Handle
 
-__all__ = ["Directory", "Files", "safe_name"]
+__all__ = ["Directory", "Files", "safe_name", "shown"]
 
 
 class Files(Protocol):
@@ -33,16 +33,20 @@ def safe_name(name: str) -> str:
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name or not parts:
-        shown = show(name[:200].encode("utf-8", "surrogateescape"))
-        raise UnsafePathError(f"the image names the file '{shown}', which is not a path inside it; it is refused")
+        raise UnsafePathError(f"the image names the file '{shown(name)}', which is not a path inside it; it is refused")
     return "/".join(parts)
+
+
+def shown(name: str) -> str:
+    """A file's name, fit for a message."""
+    return show(name[:300].encode("utf-8", "surrogateescape"))
 
 
 class Directory:
     """The files below a directory. Symbolic links are followed as long as they stay below it."""
 
     def __init__(self, path: str) -> None:
-        self.name = path
+        self.name = show(os.fsencode(path))
         self._root = os.path.realpath(path)
 
     def find(self, name: str) -> Extent | None:
@@ -53,13 +57,15 @@ class Directory:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise LayerError(f"cannot open {name} in {self.name}: {error.strerror}") from error
-        return Extent(f"{name} in {self.name}", 0, size, lambda: self._open(name))
+            raise LayerError(f"cannot open {shown(name)} in {self.name}: {error.strerror}") from error
+        return Extent(f"{shown(name)} in {self.name}", 0, size, lambda: self._open(name))
 
     def _resolve(self, name: str) -> str:
         path = os.path.realpath(os.path.join(self._root, name))
         if os.path.commonpath((self._root, path)) != self._root:
-            raise UnsafePathError(f"{name} in {self.name} is a symbolic link out of it, to {path}; it is refused")
+            raise UnsafePathError(
+                f"{shown(name)} in {self.name} is a symbolic link out of it, to {shown(path)}; it is refused"
+            )
         return path
 
     def _open(self, name: str) -> Handle:
@@ -67,7 +73,7 @@ class Directory:
         try:
             file = Handle(os.open(self._resolve(name), flags))
         except OSError as error:
-            raise LayerError(f"cannot open {name} in {self.name}: {error.strerror}") from error
+            raise LayerError(f"cannot open {shown(name)} in {self.name}: {error.strerror}") from error
         if not stat.S_ISREG(os.fstat(file.fd).st_mode):
-            raise LayerError(f"{name} in {self.name} is no regular file")
+            raise LayerError(f"{shown(name)} in {self.name} is no regular file")
         return file

@@ -7,7 +7,7 @@ import platform as machine_platform
 from streamerge.errors import ImageError, show
 from streamerge.sources.documents import Platform
 
-__all__ = ["matches", "parse_platform", "rank", "this_machine"]
+__all__ = ["parse_platform", "rank", "this_machine"]
 
 _MACHINES = {
     "x86_64": ("amd64", ""),
@@ -72,8 +72,3 @@ def rank(wanted: Platform, offered: Platform) -> int | None:
         return None
     distance = variants.index(have) - variants.index(want)
     return distance if distance > 0 else None
-
-
-def matches(wanted: Platform, offered: Platform) -> bool:
-    """Whether an image may be given to who wants a platform."""
-    return rank(wanted, offered) is not None

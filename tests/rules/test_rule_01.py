@@ -15,7 +15,14 @@ NODES = {
     "block": EntrySpec(Kind.BLOCK, b"p", major=8, minor=1),
     "dir": EntrySpec(Kind.DIR, b"p", mode=0o755),
 }
-SAID = {"file": b"file", "symlink": "-> to", "fifo": "fifo", "char": "char 1:3", "block": "block 8:1", "dir": DIR}
+SAID: dict[str, bytes | str] = {
+    "file": b"file",
+    "symlink": "-> to",
+    "fifo": "fifo",
+    "char": "char 1:3",
+    "block": "block 8:1",
+    "dir": DIR,
+}
 
 
 class TestANewerEntryHidesAnOlderOneAtItsPath:
@@ -96,7 +103,9 @@ class TestNothingElseHides:
         shows([Layer().file(b"a", b"a").file(b"b", b"b"), Layer().whiteout(b"b")], {b"a": b"a"})
 
     def test_the_same_name_elsewhere(self) -> None:
-        shows([Layer().dir(b"d").file(b"d/a", b"1").file(b"a", b"2"), Layer().whiteout(b"a")], {b"d": DIR, b"d/a": b"1"})
+        shows(
+            [Layer().dir(b"d").file(b"d/a", b"1").file(b"a", b"2"), Layer().whiteout(b"a")], {b"d": DIR, b"d/a": b"1"}
+        )
 
     def test_no_layer_at_all_but_empty_ones(self) -> None:
         merged = judged([Layer(), Layer()])

@@ -25,7 +25,9 @@ class TestBookkeeping:
         shows([Layer().file(b".wh.aufs").file(b"a"), Layer().file(b".wh..wh.a").file(b".wh..wh.plnk/x")], {b"a": b""})
 
     def test_a_directory_of_it(self) -> None:
-        shows([Layer().dir(b".wh..wh.orph").file(b".wh..wh.orph/x").symlink(b".wh..wh.s", b"t").file(b"a")], {b"a": b""})
+        shows(
+            [Layer().dir(b".wh..wh.orph").file(b".wh..wh.orph/x").symlink(b".wh..wh.s", b"t").file(b"a")], {b"a": b""}
+        )
 
     def test_targets_of_links_are_promoted(self) -> None:
         """AUFS kept data of hard links in ``.wh..wh.plnk``: the first name of a group becomes the file."""

@@ -7,6 +7,7 @@ file that is was settled when the layer was made, so no newer layer may change i
 from __future__ import annotations
 
 from itertools import permutations
+from typing import ClassVar
 
 import pytest
 
@@ -58,7 +59,7 @@ class TestATargetThatShows:
 class TestATargetThatIsHidden:
     """Target in the same layer but whited out or replaced by a newer one: promote; the rest link to that one."""
 
-    NEWER = {  # noqa: RUF012
+    NEWER: ClassVar[dict[str, tuple[Layer, dict[bytes, bytes | str]]]] = {
         "whiteout": (Layer().whiteout(b"t"), {}),
         "replaced by a file": (Layer().file(b"t", b"new"), {b"t": b"new"}),
         "replaced by a symlink": (Layer().symlink(b"t", b"l"), {b"t": "-> l"}),

@@ -63,6 +63,27 @@ class TestTheLastOneWins:
         shows([layer], {b"a": b"2", b"k": b"1", b"l": "= a"})
         shows([layer, Layer().whiteout(b"a")], {b"k": b"1", b"l": b"2"})
 
+    def test_so_do_links_to_such_links(self) -> None:
+        layer = Layer().file(b"a", b"1").link(b"k", b"a").file(b"a", b"2").link(b"l", b"k")
+        shows([layer], {b"a": b"2", b"k": b"1", b"l": "= k"})
+
+    def test_and_hidden_links(self) -> None:
+        """Found by mutation: h is hidden, but what it named when it was listed still counts."""
+        layer = Layer().file(b"a", b"1").link(b"h", b"a").file(b"a", b"2").link(b"l", b"h")
+        shows([layer, Layer().whiteout(b"h")], {b"a": b"2", b"l": b"1"})
+        layer = Layer().file(b"a", b"1").file(b"b", b"2").link(b"h", b"a").link(b"l", b"h").link(b"h", b"b")
+        shows([layer, Layer().whiteout(b"h")], {b"a": b"1", b"b": b"2", b"l": "= a"})
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_a_hidden_path_that_was_a_file_and_a_link(self, order: int) -> None:
+        twice = Layer().file(b"h", b"1").link(b"h", b"t").items[::order]
+        layer = Layer((*Layer().file(b"t", b"t").items, *twice)).link(b"l", b"h")
+        shows([layer, Layer().whiteout(b"h")], {b"l": b"t", b"t": "= l"} if order == 1 else {b"l": b"1", b"t": b"t"})
+
+    def test_a_link_before_both_means_the_last(self) -> None:
+        layer = Layer().link(b"l", b"h").file(b"t", b"t").link(b"h", b"t").file(b"h", b"1")
+        shows([layer, Layer().whiteout(b"h")], {b"l": b"1", b"t": b"t"})
+
     def test_a_whiteout_twice(self) -> None:
         shows([Layer().file(b"a").file(b"b"), Layer().whiteout(b"a").whiteout(b"a").opaque(b"").opaque(b"")], {})
 
@@ -117,7 +138,7 @@ class TestWhereItCannotBeTakenBack:
         if reopenable and rewinds:
             assert from_tar(merge_tars(self.LAYERS, options))[b"a"].content == b"2"
             return
-        with pytest.raises(LayerError, match="layer 1 .1.tar.: a: .*twice.*--rescan") as caught:
+        with pytest.raises(LayerError, match=r"layer 1 .1.tar.: a: .*twice.*--rescan") as caught:
             merge_tars(self.LAYERS, options, reopenable=reopenable, rewinds=rewinds)
         assert (caught.value.path, caught.value.index) == (b"a", 1)
 

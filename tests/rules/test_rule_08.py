@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from streamerge import FormatError, UnsafePathError
-from tests.support.judges import DIR, judged, refused, shows
+from tests.support.judges import DIR, described, judged, refused, shows
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer
 from tests.support.merged import merge_tars
+from tests.support.tree import from_tar
 
 
 class TestNamesAreCleaned:
@@ -83,6 +84,15 @@ class TestSymlinks:
         items = Layer().symlink(b"app/conf", b"/etc").whiteout(b"app/conf/group").opaque(b"app/conf").items
         shows([base, Layer(items[::order])],
               {b"etc": DIR, b"etc/group": b"", b"app": DIR, b"app/conf": "-> /etc"})  # fmt: skip
+
+    def test_and_need_no_second_reading_behind_one(self) -> None:
+        """Umoci lists the symlink first: such a layer passes through pipes."""
+        layers = [
+            Layer().file(b"conf/group"),
+            Layer().symlink(b"conf", b"/etc").whiteout(b"conf/group").opaque(b"conf"),
+        ]
+        merged = from_tar(merge_tars([layer.tar() for layer in layers], reopenable=False, rewinds=False))
+        assert described(merged) == {b"conf": "-> /etc"}
 
     @pytest.mark.parametrize("order", [1, -1])
     def test_likewise_where_a_newer_layer_hides_the_symlink(self, order: int) -> None:

@@ -106,7 +106,15 @@ class TestDialects:
         base = Layer().dir(b"d", mode=0o700).file(b"d/a", b"old").file(b"d/b", b"b").link(b"l", b"d/a")
         base = base.symlink(b"s", b"d/b").file(b"gone").dir(b"q").file(b"q/x")
         top = Layer().file(b"d/a", b"new").whiteout(b"gone").opaque(b"q").link(b"m", b"d/b").dir(b"e")
-        expected = {b"d": DIR, b"d/a": b"new", b"d/b": b"b", b"m": "= d/b", b"l": b"old", b"s": "-> d/b", b"q": DIR}
+        expected: dict[bytes, bytes | str] = {
+            b"d": DIR,
+            b"d/a": b"new",
+            b"d/b": b"b",
+            b"m": "= d/b",
+            b"l": b"old",
+            b"s": "-> d/b",
+            b"q": DIR,
+        }
         shows([base, top], {**expected, b"e": DIR}, dialect=(older, newer))
         shows([base, top], {**expected, b"e": DIR}, dialect=(older, newer), prefix=b"./")
 
@@ -168,7 +176,13 @@ class TestGlobals:
     def test_are_folded_into_what_they_cover(self) -> None:
         layer = Layer().file(b"before").globals({b"uid": b"7", b"VENDOR.k": b"v"}).file(b"a").dir(b"d")
         merged = judged([layer, Layer().file(b"other")])
-        assert {path: node.uid for path, node in merged.items()} == {b"": 0, b"before": 0, b"a": 7, b"d": 7, b"other": 0}
+        assert {path: node.uid for path, node in merged.items()} == {
+            b"": 0,
+            b"before": 0,
+            b"a": 7,
+            b"d": 7,
+            b"other": 0,
+        }
         output = merge_tars(tars([layer]))
         assert member(output, "a").pax_headers["VENDOR.k"] == "v"
         assert "VENDOR.k" not in member(output, "before").pax_headers
@@ -273,9 +287,7 @@ class TestSparseFiles:
     @pytest.mark.parametrize("version", SPARSE)
     @pytest.mark.parametrize("prefix", ["", "./"])
     @pytest.mark.parametrize("reopenable", [True, False])
-    def test_are_kept(
-        self, archive: Callable[[str, str], bytes], version: str, prefix: str, reopenable: bool
-    ) -> None:
+    def test_are_kept(self, archive: Callable[[str, str], bytes], version: str, prefix: str, reopenable: bool) -> None:
         layer = archive(version, prefix)
         assert len(layer) < len(CONTENT)
         merged = merge_tars([layer], reopenable=reopenable)

@@ -57,7 +57,7 @@ class TestTheEndOfALayer:
         for size in (1, 48, 500):
             options = Options(plain=bool(way["plain"]))
             layers = [data[: 2512 - size], Layer().file(b"a", b"new").tar()]
-            with pytest.raises(LayerError, match="layer 0 .0.tar.*truncated"):
+            with pytest.raises(LayerError, match=r"layer 0 .0.tar.*truncated"):
                 merge_tars(layers, options, chunk=way["chunk"])
 
     @pytest.mark.parametrize("size", [1, 100, 511])
@@ -156,7 +156,9 @@ class TestErrorsNotGuesses:
             merge_tars([Layer().file(b"a", records={key: value}).tar()])
 
     @pytest.mark.parametrize("flag", [b"x", b"L", b"K", b"g"])
-    @pytest.mark.parametrize("field", [b"%011o\0" % ((1 << 20) + 1), b"\x80" + b"\xff" * 11, b"\xff" * 12, b"777777777777"])
+    @pytest.mark.parametrize(
+        "field", [b"%011o\0" % ((1 << 20) + 1), b"\x80" + b"\xff" * 11, b"\xff" * 12, b"777777777777"]
+    )
     def test_extensions_over_a_mebibyte(self, flag: bytes, field: bytes) -> None:
         """Before a byte of them is read: the claim alone is enough."""
         data = bytearray(Layer().entry(EntrySpec(Kind.FILE, b"x", typeflag=flag)).tar(Dialect.USTAR))

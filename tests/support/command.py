@@ -55,7 +55,7 @@ class Done:
 
 def argv(*arguments: Argument) -> list[str]:
     """The command of the ``streamerge`` that these tests import, whether installed or not."""
-    return [sys.executable, "-m", "streamerge", *map(os.fspath, arguments)]
+    return [sys.executable, "-m", "streamerge", *(os.fspath(argument) for argument in arguments)]
 
 
 def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -88,7 +88,7 @@ def shell(script: str, *arguments: Argument, cwd: Argument, env: Mapping[str, st
     """Run a bash script in which ``streamerge`` is the command, and ``$1`` and so on are the arguments."""
     function = 'streamerge() { "$PYTHON" -m streamerge "$@"; }\n'
     done = subprocess.run(
-        ["bash", "-c", function + script, "bash", *map(os.fspath, arguments)],
+        ["bash", "-c", function + script, "bash", *(os.fspath(argument) for argument in arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env=environment({"PYTHON": sys.executable, **(env or {})}),

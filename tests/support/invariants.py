@@ -19,7 +19,9 @@ def check_trie(root: Node, layer: int, *, any_order: bool = False) -> int:
             assert name not in (b"", b".", b".."), name
             assert b"/" not in name, name
             assert _oldest(child) >= max(layer, node.sealed), "a layer has written where a newer one seals"
-            assert node is root or node.parent >= _newest(child), "a directory does not know what is below it"
+            assert node is root or max(node.taken, node.parent) >= _newest(child), (
+                "a directory does not know what is below it"
+            )
             if isinstance(child, int):
                 _check_leaf(child, node, any_order)
             else:
@@ -36,7 +38,7 @@ def _check_leaf(value: int, parent: Node, any_order: bool) -> None:
 def _check_node(node: Node, parent: Node, any_order: bool) -> None:
     assert node is not SEALED
     assert max(node.taken, node.parent) >= 0, "nobody has said that this is a directory"
-    assert node.taken >= 0 or node.sealed < 0 or node.parent >= node.sealed, "sealed, but by nobody"
+    assert node.sealed <= max(node.taken, node.parent), "sealed, but by nobody"
     assert not node.written or parent.written or any_order, "a directory is written before its parent"
 
 

@@ -184,7 +184,7 @@ def feed(form: str, pipe: BinaryIO) -> None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A layer of PATHS entries."""
+    """A layer of PATHS entries that does not list the two directories above them all."""
     path = tmp_path_factory.mktemp("many") / "base.tar"
     with path.open("wb") as file:
         for directory in range(PATHS // 200):
@@ -196,15 +196,32 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("hidden", [False, True], ids=["shown", "hidden"])
+PARENTS = Layer().dir(b"usr").dir(b"usr/share")
+ABOVE = {
+    "shown": [PARENTS],
+    "hidden": [PARENTS.opaque(b"usr/share")],
+    "waiting": [],
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "shown",
+        "hidden",
+        "waiting",
+    ],
+)
 def test_many_paths(
-    many: Path, tmp_path: Path, reference: int, hidden: bool, record_property: Callable[[str, object], None]
+    many: Path, tmp_path: Path, reference: int, case: str, record_property: Callable[[str, object], None]
 ) -> None:
     """The limit of every merge, and 200 bytes for each path; what a path takes by itself is printed."""
-    whites = tmp_path / "whites.tar"
-    whites.write_bytes(Layer().dir(b"usr").dir(b"usr/share").opaque(b"usr/share").tar())
-    measured = peak(many, *([whites] if hidden else []), "-o", "/dev/null")
-    label = f"{PATHS:,} paths, {'hidden' if hidden else 'shown'}"
+    layers = [many]
+    for layer in ABOVE[case]:
+        layers.append(tmp_path / "above.tar")
+        layers[-1].write_bytes(layer.tar())
+    measured = peak(*layers, "-o", "/dev/null")
+    label = f"{PATHS:,} paths, {case}"
     record_property("bytes a path", (measured - reference) / PATHS)
     print(f"{label}: {(measured - reference) / PATHS:.0f} bytes a path")
     assert_peak(measured, LIMIT + PATHS * PER_PATH, label, record_property)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import model, tree
+from tests.support import model
 from tests.support.command import run
 from tests.support.layers import SECOND, Kind
 from tests.support.odd import example_layers, odd_stack, write_layers
