@@ -152,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _open_sink(given: dict[str, Any], inputs: Sequence[str], warn: Callable[[str], None]) -> Sink:
     output = given["output"]
+    if not output:
+        raise click.UsageError("the output's name is empty")
     form = given["form"] or format_of(output)
     if output == "-" and form == "dir":
         raise click.UsageError("a directory cannot go to standard output")

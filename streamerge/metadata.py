@@ -126,6 +126,6 @@ def _device_number(records: dict[bytes, bytes], key: bytes, field: bytes) -> int
 
 def _base64(value: bytes) -> bytes:
     try:
-        return base64.b64decode(value + b"=" * (-len(value) % 4))
+        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
     except binascii.Error:
         raise FormatError("a LIBARCHIVE.xattr record is no base64") from None

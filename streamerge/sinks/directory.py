@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, TypeVar
 
 from streamerge.entry import Entry, Kind
-from streamerge.errors import SinkError
+from streamerge.errors import SinkError, show
 from streamerge.metadata import Metadata, metadata
 from streamerge.sinks.attributes import Attributes, Ownership, Plan
 from streamerge.sinks.dirfds import DirectoryFds
@@ -55,6 +55,7 @@ class DirectorySink:
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._path = os.path.realpath(path)
+        self._shown = show(os.fsencode(self._path))
         self._force = force
         self._fsync = fsync
         self._warn = warn
@@ -132,7 +133,7 @@ class DirectorySink:
         try:
             remove_tree(old)
         except OSError as error:
-            self._warn(f"what was in '{self._path}' before is left in '{old}': {error.strerror}")
+            self._warn(f"what was in '{self._shown}' before is left in '{show(os.fsencode(old))}': {error.strerror}")
 
     # -- the tree's own root -----------------------------------------------------------------------
 
@@ -142,16 +143,16 @@ class DirectorySink:
             if not os.path.lexists(self._path):
                 return
             if not os.path.isdir(self._path):
-                raise SinkError(f"'{self._path}' is there and is no directory")
+                raise SinkError(f"'{self._shown}' is there and is no directory")
             mounted = mounts_in(self._path)
             if os.path.ismount(self._path) or self._path in mounted:
-                raise SinkError(f"'{self._path}' is a mount point, which cannot be replaced; name a directory in it")
+                raise SinkError(f"'{self._shown}' is a mount point, which cannot be replaced; name a directory in it")
             if mounted:
-                raise SinkError(f"'{mounted[0]}' is mounted in '{self._path}', which cannot be replaced like that")
+                raise SinkError(f"'{show(os.fsencode(mounted[0]))}' is mounted in '{self._shown}'; unmount it first")
             if os.path.commonpath([self._path, _working_directory()]) == self._path:
-                raise SinkError(f"'{self._path}' is in use as the working directory; run this from outside it")
+                raise SinkError(f"'{self._shown}' is in use as the working directory; run this from outside it")
             if not self._force and os.listdir(self._path):
-                raise SinkError(f"the directory '{self._path}' is not empty; use --force to replace it")
+                raise SinkError(f"the directory '{self._shown}' is not empty; use --force to replace it")
         except OSError as error:
             raise _failed(error).at(path=os.fsencode(self._path)) from error
 
@@ -160,13 +161,9 @@ class DirectorySink:
         self._refused_paths: set[bytes] = set()
         self._attributes.refused.clear()
         try:
-            os.mkdir(self._partial, _PRIVATE)
-            self._root = os.open(self._partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            _disinherit(self._root)
+            self._root = _make_private(self._partial)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.rmdir(self._partial)
-            raise SinkError(f"cannot create {self._path}: {error.strerror}") from error
+            raise SinkError(f"cannot create {self._shown}: {error.strerror}") from error
         self._fds = DirectoryFds(self._root)
 
     def _close(self) -> None:
@@ -313,6 +310,19 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:  # it has been removed
         return os.sep
+
+
+def _make_private(path: str) -> int:
+    """Make the directory that the tree grows in, and open it."""
+    try:
+        os.mkdir(path, _PRIVATE)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        _disinherit(fd)
+    except BaseException:  # there is no sink yet that could be aborted
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        raise
+    return fd
 
 
 def _disinherit(fd: int) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 
+from streamerge.errors import show
 from streamerge.sinks.dirfds import DirectoryFds
 from streamerge.sinks.output import fsync_directory, partial_name
 
@@ -41,7 +42,7 @@ def remove_tree(path: str) -> None:
     Cost: two system calls an entry. Raises OSError, FileNotFoundError where there is none.
     """
     if mounted := mounts_in(path):
-        raise OSError(errno.EBUSY, f"{mounted[0]} is mounted in it")
+        raise OSError(errno.EBUSY, f"'{show(os.fsencode(mounted[0]))}' is mounted in it")
     _unlock(path, None)
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     fds = DirectoryFds(root)

@@ -110,6 +110,9 @@ class TestUsageErrors:
         run(layer, "-o", output, "--level", str(level)).assert_usage_error(range_)
         assert os.listdir(tmp_path) == [layer.name]
 
+    def test_an_output_without_a_name(self, tmp_path: Path) -> None:
+        run(one_layer(tmp_path), "-o", "").assert_usage_error("empty")
+
     def test_a_level_that_is_no_number(self, tmp_path: Path) -> None:
         run(one_layer(tmp_path), "-o", tmp_path / "out.tar.gz", "--level", "best").assert_usage_error("best")
 

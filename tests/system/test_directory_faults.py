@@ -267,7 +267,8 @@ def test_the_working_directory_is_not_replaced_under_ones_feet(
     inner = where / "inner" / "most"
     inner.mkdir(parents=True)
     done = run(layer, *force, "-o", name, cwd=inner)
-    done.assert_failed("is in use as the working directory" if force or name in (".", "./", "/proc/self/cwd") else "")
+    reason = "in use as the working directory" if force or ".." not in name else "is not empty"
+    done.assert_failed(reason if name != "../.." else "")
     assert [str(path.relative_to(where)) for path in where.rglob("*")] == ["inner", "inner/most"]
 
 
@@ -321,7 +322,6 @@ def test_a_mount_point_is_not_replaced(where: Path, layer: Path, shared: Path, b
         run(layer, *force, "-o", root).assert_failed(
             "is a mount point, which cannot be replaced; name a directory in it"
         )
-        run(layer, *force, "-o", root / "in it/").assert_failed if False else None
         run(layer, "--format", "dir", "-o", root / "below").assert_merged()
 
 
@@ -415,7 +415,7 @@ def test_errors_of_the_hot_loop_name_the_path(where: Path) -> None:
     sink = DirectorySink(str(where / "root"))
     (next(where.iterdir()) / "f").write_text("in the way")
     with pytest.raises(SinkError, match="f: cannot write it: File exists"):
-        merge([BytesLayer(Layer().file(b"f", b"x").tar())], sink)
+        merge([BytesLayer(Layer().dir(b"d").file(b"f", b"x").tar())], sink)
     assert os.listdir(where) == []
 
 
@@ -624,26 +624,36 @@ def test_any_call_that_fails(where: Path, monkeypatch: pytest.MonkeyPatch, name:
     layer = layer.file(b"d/pax", b"x", uid=5, mtime=5, xattrs={b"user.a": b"b"}).symlink(b"s", b"x", uid=5)
     layer = layer.link(b"l", b"d/pax").fifo(b"p", uid=5).char(b"c", 1, 3, uid=4)
     old_tree(where / "root")
-    real: Callable[..., object] = getattr(os, name)
     for fatal in range(1000):
-        calls = 0
-
-        def once(*arguments: object, **options: object) -> object:
-            nonlocal calls
-            calls += 1
-            if calls == fatal + 1:
-                raise failure
-            return real(*arguments, **options)
-
         before = tree.from_directory(where / "root")
-        with monkeypatch.context() as patch:
-            patch.setattr(os, name, once)
-            with contextlib.suppress(StreamergeError, KeyboardInterrupt):
-                sink = DirectorySink(str(where / "root"), force=True, fsync=False)
-                merge([BytesLayer(layer.tar())], sink, Options())
-        if calls <= fatal:
+        fails = FailsOnce(getattr(os, name), fatal, failure)
+        warnings: list[str] = []
+        with monkeypatch.context() as patch, contextlib.suppress(StreamergeError, KeyboardInterrupt):
+            patch.setattr(os, name, fails)
+            sink = DirectorySink(str(where / "root"), force=True, fsync=False, warn=warnings.append)
+            merge([BytesLayer(layer.tar())], sink, Options())
+        if fails.calls <= fatal:
             break
         after = tree.from_directory(where / "root")
         assert after == before or b"d/pax" in after
-        assert os.listdir(where) == ["root"], (fatal, os.listdir(where))
+        if warnings:  # the call that failed was to remove the old tree
+            assert "is left in" in warnings[0]
+            replace.remove_tree(str(next(where.glob(".root.partial-*"))))
+        assert os.listdir(where) == ["root"], fatal
     assert fatal > 0
+
+
+class FailsOnce:
+    """A function that fails at its call number ``fatal``."""
+
+    def __init__(self, real: Callable[..., object], fatal: int, failure: BaseException) -> None:
+        self.calls = 0
+        self._real = real
+        self._fatal = fatal
+        self._failure = failure
+
+    def __call__(self, *arguments: object, **options: object) -> object:
+        self.calls += 1
+        if self.calls == self._fatal + 1:
+            raise self._failure
+        return self._real(*arguments, **options)

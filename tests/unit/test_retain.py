@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from streamerge import retain
 from streamerge.errors import SinkError
-from streamerge.links import Inode
 from streamerge.retain import Means, Retainer, Spool, SpooledLayer
 from streamerge.tarreader import TarReader
 from tests.support.layers import Layer
@@ -169,13 +168,13 @@ class TestRetainer:
         retainer = Retainer([BytesLayer(b""), layer], spool)
         reader = TarReader(layer.open())
         retainer.note_globals(1, reader.global_records)
-        retainer.begin()
+        retainer.begin(1)
         offsets = {}
         while (entry := reader.next_entry()) is not None:
             offsets[entry.path] = entry.offset
             if not reopenable:
                 headers = memoryview(entry.prefix + entry.header)
-                retainer.keep(Inode(1, entry.offset), [headers, *reader.body(), memoryview(bytes(-entry.size % 512))])
+                retainer.keep(entry.offset, [headers, *reader.body(), memoryview(bytes(-entry.size % 512))])
         return retainer, spool, offsets
 
     @pytest.mark.parametrize("reopenable", [True, False])
@@ -195,24 +194,24 @@ class TestRetainer:
     def test_forgets_what_is_not_needed(self) -> None:
         retainer, spool, offsets = self.passed(reopenable=False)
         before = spool.end
-        retainer.end({Inode(1, offsets[b"b"])})
+        retainer.end([offsets[b"b"]])
         assert 0 < spool.end < before
         assert [b"".join(body) for _, body in retainer.recall(1, [offsets[b"b"]])] == [b"2"]
-        retainer.begin()
-        retainer.end(set())
+        retainer.begin(0)
+        retainer.end([])
         assert [b"".join(body) for _, body in retainer.recall(1, [offsets[b"b"]])] == [b"2"]
         spool.close()
 
     def test_forgets_all(self) -> None:
         retainer, spool, _ = self.passed(reopenable=False)
-        retainer.end(set())
+        retainer.end([])
         assert spool.end == 0
         spool.close()
 
     def test_forgets_nothing_where_all_is_needed(self) -> None:
         retainer, spool, offsets = self.passed(reopenable=False)
         before = spool.end
-        retainer.end({Inode(1, offset) for offset in offsets.values()})
+        retainer.end(offsets.values())
         assert spool.end == before
         spool.close()
 
