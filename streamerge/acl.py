@@ -48,10 +48,10 @@ def _parse_line(line: bytes) -> tuple[int, int, int]:
     if tag is None or fields[2].strip(b"rwx-"):
         raise _bad(line)
     number = fields[3] if len(fields) == 4 else fields[1]
-    if fields[1] and not (number.isdigit() and len(number) <= 10):
+    if fields[1] and not (number.isdigit() and len(number) <= 10 and int(number) < _NO_ID):
         raise _bad(line)
     permissions = sum(bit for letter, bit in ((b"r", 4), (b"w", 2), (b"x", 1)) if letter in fields[2])
-    return tag, int(number) & _NO_ID if fields[1] else _NO_ID, permissions
+    return tag, int(number) if fields[1] else _NO_ID, permissions
 
 
 def _bad(line: bytes) -> FormatError:

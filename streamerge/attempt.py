@@ -122,7 +122,7 @@ class Attempt:
         if self._takes_runs(index):
             write, put = self._write or _no_runs, getattr(self._sink, "put", None)
             keep = None if means is Means.POSITION else functools.partial(self._keep_hidden, means)
-            scan(reader, view, write, step, self.tally, put=put, keep_hidden=keep)
+            scan(reader, view, write, step, self.tally, release=self._write_released, put=put, keep_hidden=keep)
         else:
             while step():
                 pass
@@ -143,8 +143,7 @@ class Attempt:
                 self._pass(entry, reader, self._write)
             else:
                 self._add(entry, reader.body())
-            for inode in self._merge.take_released():
-                self._add_retained(inode)
+            self._write_released()
         elif verdict is Verdict.HIDE:
             self.tally.hidden += 1
             self.tally.hidden_bytes += entry.size
@@ -156,6 +155,10 @@ class Attempt:
             self._needed.append(entry.offset)
             if verdict is Verdict.WAIT and entry.kind is not Kind.DIRECTORY:
                 self._waiting.setdefault(index, array("Q")).append(entry.offset)
+
+    def _write_released(self) -> None:
+        for inode in self._merge.take_released():
+            self._add_retained(inode)
 
     def _means(self, index: int, stream: Stream) -> Means:
         """How this layer's entries can be read again."""

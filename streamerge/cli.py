@@ -123,6 +123,7 @@ def command(**given: Any) -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code. Errors are one line on stderr; a traceback would be a bug."""
     _fill_standard_descriptors()
+    sys.setswitchinterval(1e-4)  # the decoding thread must not wait 5 ms for its turn after each chunk
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup

@@ -1,12 +1,12 @@
 """The dense loop: plain tar bytes in, runs of adjacent kept entries out, or plain files one by one.
 
-Nearly every entry of a real layer is a plain file whose directory has been seen, and either shows or does
-not. This loop decides that case with one lookup for the directory and one for the name, and makes no object.
-To a tar it writes adjacent kept entries, headers and bodies together, as one piece of the decoded chunk; to
-a sink of files (``put``) it gives each file whose body is in the chunk as name, header and body. All else
-– directories, links, PAX, whiteouts, odd numbers, names that need cleaning, errors – goes to ``step``, which
-handles one entry the plain way (:class:`streamerge.run.LayerRun`). ``step`` alone must give the same output
-as the two together, and the tests hold them to it.
+Nearly every entry of a real layer is a plain file, symlink or directory whose parent has been seen, and either
+shows or does not. This loop decides that case with one lookup for the parent and one for the name, and makes no
+object. To a tar it writes adjacent kept entries, headers and bodies together, as one piece of the decoded
+chunk; to a sink of files (``put``) it gives each file whose body is in the chunk as name, header and body. All
+else – hard links, PAX, whiteouts, odd numbers, names that need cleaning, errors – goes to ``step``, which handles
+one entry the plain way (:class:`streamerge.attempt.Attempt`). ``step`` alone must give the same output as the two
+together, and the tests hold them to it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamerge.merge import LayerView
+from streamerge.merge import LayerView, Verdict, fingerprint
 from streamerge.tarheader import BLOCK, ExpectedSums
 from streamerge.tarreader import TarReader
 from streamerge.trie import SEALED
 
 __all__ = ["Tally", "scan"]
 
+_FILE, _SYMLINK, _DIRECTORY = b"025"
 _PLAIN_NUMBERS = b"01234567 \0"
 _NO_NAMES = (b"", b".", b"..")
 
@@ -43,16 +44,18 @@ def scan(
     step: Callable[[], bool],
     tally: Tally,
     *,
+    release: Callable[[], None],
     put: Callable[[bytes, int, bytes, memoryview], None] | None,
     keep_hidden: Callable[[int, memoryview], None] | None,
 ) -> None:
     """Merge one layer into a tar. ``keep_hidden`` gets offset and bytes of hidden entries; None: they are skipped.
 
+    ``release`` writes the directories that waited for one that has just been written.
     With ``put`` nothing is written; it gets (path, where its base name begins, header, body).
     ``step`` takes the next entry off ``reader``, whatever it is; it returns False at the layer's end.
     """
     adler32, sums = zlib.adler32, ExpectedSums()
-    walked, dirs, hidden = view.walked, view.dirs, view.hidden
+    walked, hidden = view.walked, view.hidden
     shown = view.leaf_written
     newer = (view.index + 1) << 2  # leaves from here on belong to newer layers
     buf, pos, end = reader.buf, reader.pos, len(reader.buf)
@@ -61,8 +64,9 @@ def scan(
         body = pos + BLOCK
         if body <= end:
             header = buf[pos:body]
+            flag = header[156]
             if (
-                header[156] == 48  # '0', a regular file
+                (flag == _FILE or (put is None and (flag == _DIRECTORY or (flag == _SYMLINK and header[157]))))
                 and sums[header[148:156]] == adler32(header) & 0xFFFF
                 and not header[100:148].translate(None, _PLAIN_NUMBERS)
             ):
@@ -70,6 +74,8 @@ def scan(
                 name = header[:stop] if stop < 100 else header[:100]
                 if header[345] and header[257:263] == b"ustar\0":
                     name = header[345:500].partition(b"\0")[0] + b"/" + name
+                if flag == _DIRECTORY and name[-1:] == b"/":
+                    name = name[:-1]
                 cut = name.rfind(b"/") + 1
                 node = walked.get(name[:cut])
                 base = name[cut:]
@@ -79,8 +85,24 @@ def scan(
                     except ValueError:
                         size = -1  # step knows the other ways to write a number, and the errors
                     old = node.children.get(base)
-                    if size < 0:
+                    if size < 0 or (size and flag != _FILE):
                         pass
+                    elif flag == _DIRECTORY:
+                        if node.written:
+                            verdict = view.place_directory(name, fingerprint(header), reader.base + pos)
+                            if verdict is Verdict.KEEP:
+                                tally.written += 1
+                                pos = body
+                                if not view.merge.has_released:
+                                    continue
+                                write(memoryview(buf)[run:pos])
+                                release()
+                            else:
+                                if run < pos:
+                                    write(memoryview(buf)[run:pos])
+                                pos = body
+                            run = pos
+                            continue
                     elif put is not None and old is None and node is not SEALED:
                         if size <= end - body:
                             node.children[base] = shown
@@ -107,7 +129,6 @@ def scan(
                     elif (
                         (node is SEALED or (type(old) is int and old >= newer))
                         and (keep_hidden is None or size <= end - body - BLOCK)
-                        and name not in dirs
                         and name + b"/" not in walked
                     ):
                         hidden[name] = reader.base + pos

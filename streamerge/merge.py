@@ -91,6 +91,11 @@ class Merge:
                 self._released.append(handle)
                 stack.append(child)
 
+    @property
+    def has_released(self) -> bool:
+        """Whether :meth:`take_released` has something to give."""
+        return bool(self._released)
+
     def take_released(self) -> list[Inode]:
         """The waiting directory entries that may be written now that their parent is, parents first."""
         if not self._released:
@@ -260,20 +265,22 @@ class LayerView:
     # -- entries -----------------------------------------------------------------------------------
 
     def _place_directory(self, entry: Entry) -> Verdict:
-        path = entry.path
         opaque = strip_opaque(entry, self.merge.whiteouts)
-        says = fingerprint(entry)
-        if path in self.dirs and self.dirs[path] == says:
+        verdict = self.place_directory(entry.path, fingerprint(entry.header, entry.records), entry.offset)
+        if opaque:
+            self._white_out(Mark.OPAQUE, entry.path)
+        return verdict
+
+    def place_directory(self, path: bytes, says: int, offset: int) -> Verdict:
+        """Decide what becomes of a plain directory entry; ``says`` is the :func:`fingerprint` of its metadata."""
+        if self.dirs.get(path) == says:
             return Verdict.DROP
         if self._superseded is not None:
             self._forget_hidden(path)
         elif path in self.dirs or self._has_other(path):
             raise _repeated(path)
         self.dirs[path] = says
-        verdict = self._list_directory(entry) if path else self._list_root()
-        if opaque:
-            self._white_out(Mark.OPAQUE, path)
-        return verdict
+        return self._list_directory(path, offset) if path else self._list_root()
 
     def _list_root(self) -> Verdict:
         root = self.merge.root
@@ -282,10 +289,10 @@ class LayerView:
         root.take(self.index)
         return Verdict.KEEP
 
-    def _list_directory(self, entry: Entry) -> Verdict:
+    def _list_directory(self, path: bytes, offset: int) -> Verdict:
         """Record a directory entry; what comes below it in this layer then finds its node in ``walked``."""
-        cut = entry.path.rfind(b"/") + 1
-        parent, name, key = self.directory(entry.path[:cut]), entry.path[cut:], entry.path + b"/"
+        cut = path.rfind(b"/") + 1
+        parent, name, key = self.directory(path[:cut]), path[cut:], path + b"/"
         node = parent.children.get(name)
         if parent is SEALED or (isinstance(node, int) and leaf_layer(node) > self.index):
             self.walked[key] = SEALED
@@ -301,7 +308,7 @@ class LayerView:
         if parent.written or self.merge.any_order:
             self.merge.mark_written(node)
             return Verdict.KEEP
-        self.merge.wait(node, parent, Inode(self.index, entry.offset))
+        self.merge.wait(node, parent, Inode(self.index, offset))
         return Verdict.WAIT
 
     def _place_other(self, entry: Entry) -> Verdict:
@@ -370,6 +377,9 @@ class LayerView:
         self.hidden_links.pop(path, None)
 
 
+_NOTHING: frozenset[tuple[bytes, bytes]] = frozenset()
+
+
 def _key(path: bytes) -> bytes:
     return path + b"/" if path else b""
 
@@ -378,8 +388,7 @@ def _repeated(path: bytes) -> RepeatedPath:
     return RepeatedPath("this layer lists the path twice").at(path=path)
 
 
-def fingerprint(entry: Entry) -> int:
+def fingerprint(header: bytes, records: dict[bytes, bytes] | None = None) -> int:
     """A hash of a directory's owner, mode, times and xattrs: equal for an entry that says nothing new."""
-    header = entry.header
-    records = frozenset(item for item in entry.records.items() if item[0] != b"path")
-    return hash((header[100:124], header[136:148], header[265:329], records))
+    said = frozenset(item for item in records.items() if item[0] != b"path") if records else _NOTHING
+    return hash((header[100:124], header[136:148], header[265:329], said))

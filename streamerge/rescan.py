@@ -39,7 +39,7 @@ def superseded(entries: Iterable[Entry], style: Whiteouts) -> frozenset[int]:
 
 
 def _note(entry: Entry, last: dict[bytes, tuple[int, Kind, int]], void: set[int]) -> None:
-    state = (entry.kind, fingerprint(entry) if entry.kind is Kind.DIRECTORY else 0)
+    state = (entry.kind, fingerprint(entry.header, entry.records) if entry.kind is Kind.DIRECTORY else 0)
     before = last.get(entry.path)
     if before is not None:
         if entry.kind is Kind.DIRECTORY and before[1:] == state:

@@ -51,6 +51,13 @@ def is_sparse(entry: Entry) -> bool:
 
 def sparse_file(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
     """Take an entry's body apart. Raises FormatError where the map and the sizes contradict each other."""
+    try:
+        return _parse(entry, body)
+    except FormatError as error:
+        raise error.at(path=entry.path) from None
+
+
+def _parse(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
     records = entry.records
     chunks = iter(body)
     stored = entry.size
@@ -64,8 +71,10 @@ def sparse_file(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
         numbers, used, chunks = _leading_map(chunks)
         stored -= used
         size = _decimal(records.get(b"GNU.sparse.realsize", b""))
-    extents = list(zip(numbers[::2], numbers[1::2], strict=len(numbers) % 2 == 0))
-    _check(extents, size, stored, entry.path)
+    if len(numbers) % 2:
+        raise FormatError("the map of a sparse file ends with half an extent")
+    extents = list(zip(numbers[::2], numbers[1::2], strict=True))
+    _check(extents, size, stored)
     return SparseFile(size, extents, chunks)
 
 
@@ -83,18 +92,22 @@ def _old_numbers(header: bytes) -> Iterator[int]:
 def _leading_map(chunks: Iterator[Chunk]) -> tuple[list[int], int, Iterator[Chunk]]:
     """Format 1.0: decimal lines, their count first, padded to a block; return them, their room, the rest."""
     data = b""
-    while True:
-        lines = data.split(b"\n")
-        if len(lines) > 1 and len(lines) > 1 + 2 * _decimal(lines[0]):
-            break
+    while (used := _map_size(data)) is None or len(data) < used:
         chunk = next(chunks, b"")
         data += bytes(chunk)
-        if not chunk or len(data) > MAX_EXTENSION:
+        if not chunk or (used is None and len(data) > MAX_EXTENSION):
             raise FormatError(f"a sparse map does not end, or has over {MAX_EXTENSION} bytes")
-    count = 2 * _decimal(lines[0])
-    used = sum(len(line) + 1 for line in lines[: count + 1])
-    used += -used % BLOCK
-    return [_decimal(line) for line in lines[1 : count + 1]], used, _rest(data[used:], chunks)
+    count, *numbers = data[:used].split(b"\n")
+    return [_decimal(number) for number in numbers[: 2 * _decimal(count)]], used, _rest(data[used:], chunks)
+
+
+def _map_size(data: bytes) -> int | None:
+    """Bytes of the map that ``data`` begins with, its padding included; None if it goes on."""
+    lines = data.split(b"\n")
+    if len(lines) == 1 or len(lines) <= 1 + 2 * _decimal(lines[0]):
+        return None
+    size = sum(len(line) + 1 for line in lines[: 1 + 2 * _decimal(lines[0])])
+    return size + -size % BLOCK
 
 
 def _rest(first: bytes, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -103,15 +116,15 @@ def _rest(first: bytes, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from chunks
 
 
-def _check(extents: list[tuple[int, int]], size: int, stored: int, path: bytes) -> None:
+def _check(extents: list[tuple[int, int]], size: int, stored: int) -> None:
     end = total = 0
     for offset, length in extents:
         if offset < end or length < 0:
-            raise FormatError("the map of a sparse file is not in order").at(path=path)
+            raise FormatError("the map of a sparse file is not in order")
         end = offset + length
         total += length
     if end > size or total != stored or size > MAX_SIZE:
-        raise FormatError("the map of a sparse file does not fit its sizes").at(path=path)
+        raise FormatError("the map of a sparse file does not fit its sizes")
 
 
 def _decimal(text: bytes) -> int:

@@ -1,7 +1,7 @@
 """Owner, mode, times and xattrs: put on what has just been made, in the order that the kernel wants.
 
 The owner first, since a change of owner takes setuid bits and ``security.capability`` away again; then
-xattrs, then the mode, last the times.
+xattrs, then the mode, then the access ACL, whose mask a change of mode would change (acl(5)); last the times.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = ["Attributes", "IdMap", "Ownership", "Plan"]
 
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 _NAMESPACES = (b"user", b"trusted", b"security", b"system")
+_ACCESS = b"system.posix_acl_access"
 _UNMAPPED = (-1, -1)
 
 
@@ -93,6 +94,8 @@ class Attributes:
             self._set_xattrs(target, data.xattrs, follow=True)
         if plan is None or plan.mode is not None:
             os.chmod(target, data.mode)
+        if data.xattrs and _ACCESS in data.xattrs:
+            self._set_xattr(target, _ACCESS, data.xattrs[_ACCESS], follow=True)
         os.utime(target, ns=(data.mtime, data.mtime))
 
     def own(self, target: int | bytes, owner: tuple[int, int], *, parent: int | None = None) -> None:
@@ -140,10 +143,14 @@ class Attributes:
 
     def _set_xattrs(self, target: int | bytes, xattrs: dict[bytes, bytes], *, follow: bool) -> None:
         for name, value in xattrs.items():
-            try:
-                os.setxattr(target, name, value, follow_symlinks=follow)
-            except OSError as error:
-                self._refuse_xattr(name, error)
+            if name != _ACCESS or not follow:
+                self._set_xattr(target, name, value, follow=follow)
+
+    def _set_xattr(self, target: int | bytes, name: bytes, value: bytes, *, follow: bool) -> None:
+        try:
+            os.setxattr(target, name, value, follow_symlinks=follow)
+        except OSError as error:
+            self._refuse_xattr(name, error)
 
     def _refuse_xattr(self, name: bytes, error: OSError) -> None:
         """Count what the system does not allow; what it has no room for is an error, as a full disk is."""

@@ -107,8 +107,8 @@ def test_hard_links_of_all_kinds_are_one_inode(tmp_path: Path) -> None:
         layer = layer.link(b"d/2" + name, b"d/" + name).link(b"3" + name, b"d/2" + name)
     made([layer], tmp_path / "root")
     assert_as_the_model([layer], tmp_path / "root")
-    for name in ("f", "s", "p", "c", "b"):
-        one, two = (tmp_path / "root" / "d" / name).lstat(), (tmp_path / "root" / f"3{name}").lstat()
+    for kind in ("f", "s", "p", "c", "b"):
+        one, two = (tmp_path / "root" / "d" / kind).lstat(), (tmp_path / "root" / f"3{kind}").lstat()
         assert os.path.samestat(one, two)
         assert one.st_nlink == 3
 

@@ -1,0 +1,109 @@
+"""Excluded paths: gitignore's own examples, and git itself where it is installed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamerge.exclude import Exclude
+
+NeedTool = Callable[[str], str]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "path", "directory", "excluded"),
+    [
+        (["dev/*"], b"dev", True, False),
+        (["dev/*"], b"dev/null", False, True),
+        (["dev/*"], b"dev/pts/0", False, True),
+        (["dev/*"], b"sub/dev/null", False, False),
+        (["/dev"], b"dev/null", False, True),
+        (["dev"], b"sub/dev/null", False, True),
+        (["*.pyc"], b"a/b/c.pyc", False, True),
+        (["cache/"], b"cache", True, True),
+        (["cache/"], b"cache", False, False),
+        (["cache/"], b"var/cache/x", False, True),
+        (["a/**/z"], b"a/b/c/z", False, True),
+        (["a/**"], b"a", True, False),
+        (["a/**"], b"a/b/c", False, True),
+        (["*", "!keep"], b"keep", False, False),
+        (["*", "!keep"], b"d/keep", False, True),
+        (["d/", "!d/keep"], b"d/keep", False, True),
+        (["d/*", "!d/keep"], b"d/keep", False, False),
+        (["#x"], b"#x", False, False),
+        ([r"\#x"], b"#x", False, True),
+        (["[ab]"], b"b", False, True),
+        (["?"], b"\xff", False, True),
+        (["*.x"], b"\xff.x", False, True),
+        (["ä"], "ä".encode(), False, True),
+        (["a*"], b"a\nb", False, True),
+        ([], b"a", False, False),
+        (["*"], b"", True, False),
+    ],
+)
+def test_patterns(patterns: list[str], path: bytes, directory: bool, excluded: bool) -> None:
+    assert Exclude(patterns)(path, directory=directory) is excluded
+
+
+def test_a_directorys_answer_holds_for_older_layers_too() -> None:
+    """What is a directory in a newer layer was one when it was asked about; older kinds do not bring it back."""
+    exclude = Exclude(["cache/"])
+    assert exclude(b"cache", directory=True)
+    assert exclude(b"cache", directory=False)
+
+
+@pytest.mark.parametrize("pattern", ["!", "\\", "x\\"])
+def test_patterns_that_are_none(pattern: str) -> None:
+    with pytest.raises(ValueError, match="pattern"):
+        Exclude([pattern])
+
+
+NAMES = st.sampled_from(["a", "b", "a.x", "ab"])
+WORDS = st.sampled_from(["a", "b", "*", "**", "?", "a*", "*.x", "[ab]", "/", "/", "/"])
+PATTERNS = st.lists(
+    st.tuples(st.sampled_from(["", "", "!"]), st.lists(WORDS, min_size=1, max_size=5).map("".join)).map("".join),
+    min_size=1,
+    max_size=3,
+).filter(lambda patterns: not any("//" in p or "***" in p or p.strip("!") in ("", "/") for p in patterns))
+
+
+@given(PATTERNS, st.lists(NAMES, min_size=1, max_size=3).map("/".join))
+def test_git_agrees(patterns: list[str], path: str) -> None:
+    """What ``git status`` would pass over; its index knows no directories, so that only files are asked about."""
+    assert Exclude(patterns)(path.encode(), directory=False) is ignored(patterns, path)
+
+
+def ignored(patterns: list[str], path: str) -> bool:
+    repository = _repository()
+    (repository / ".git" / "info" / "exclude").write_text("\n".join(patterns) + "\n")
+    done = subprocess.run(
+        ["git", "check-ignore", "-q", "--no-index", "--", path], cwd=repository, capture_output=True, text=True
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode == 0
+
+
+_made: list[Path] = []
+
+
+def _repository() -> Path:
+    return _made[0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _git(tmp_path_factory: pytest.TempPathFactory) -> None:
+    import shutil
+
+    from tests.conftest import missing
+
+    if shutil.which("git") is None:
+        missing("git is not installed")
+    repository = tmp_path_factory.mktemp("repository")
+    subprocess.run(["git", "init", "-q", repository], check=True)
+    (repository / ".git" / "info").mkdir(exist_ok=True)
+    _made.append(repository)
