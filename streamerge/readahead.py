@@ -17,8 +17,8 @@ from streamerge.streams import ChunkStream
 
 __all__ = ["DEFAULT_READ_AHEAD", "ReadAhead"]
 
-DEFAULT_READ_AHEAD = 16 << 20
-"""Decoded bytes that may wait for the merge."""
+DEFAULT_READ_AHEAD = 4 << 20
+"""Decoded bytes that may wait for the merge. More would fall out of the caches before it is written."""
 
 
 class _Stopped(Exception):

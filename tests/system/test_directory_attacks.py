@@ -373,7 +373,7 @@ def test_set_user_id_comes_after_the_owner(above: Path, monkeypatch: pytest.Monk
 
 
 def test_nobody_else_may_enter_the_tree_before_it_is_complete(above: Path) -> None:
-    modes = []
+    modes: list[int] = []
 
     class Looking(BytesLayer):
         def _chunks(self) -> Iterator[bytes]:

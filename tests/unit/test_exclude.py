@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamerge.exclude import Exclude
-
-NeedTool = Callable[[str], str]
+from tests.conftest import missing
 
 
 @pytest.mark.parametrize(
@@ -72,6 +71,9 @@ PATTERNS = st.lists(
 ).filter(lambda patterns: not any("//" in p or "***" in p or p.strip("!") in ("", "/") for p in patterns))
 
 
+@settings(max_examples=4000)
+@example(["a/**", "!a/b"], "a/b")
+@example(["!a/**", "b", "!a/**"], "a/b/a")
 @given(PATTERNS, st.lists(NAMES, min_size=1, max_size=3).map("/".join))
 def test_git_agrees(patterns: list[str], path: str) -> None:
     """What ``git status`` would pass over; its index knows no directories, so that only files are asked about."""
@@ -97,10 +99,6 @@ def _repository() -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def _git(tmp_path_factory: pytest.TempPathFactory) -> None:
-    import shutil
-
-    from tests.conftest import missing
-
     if shutil.which("git") is None:
         missing("git is not installed")
     repository = tmp_path_factory.mktemp("repository")

@@ -59,7 +59,18 @@ def test_what_gnu_tar_stores_comes_back_with_its_holes(
     for name in ("a", "z"):
         (tmp_path / name).write_bytes(name.encode() * 700)
     make(tmp_path / "hole", shape)
-    command = [need_tool("tar"), "--sparse", *options, "-cf", tmp_path / "a.tar", "-C", tmp_path, "a", "hole", "z"]
+    command: list[str | Path] = [
+        need_tool("tar"),
+        "--sparse",
+        *options,
+        "-cf",
+        tmp_path / "a.tar",
+        "-C",
+        tmp_path,
+        "a",
+        "hole",
+        "z",
+    ]
     subprocess.run(command, check=True)
     for plain in (False, True):
         merge(
@@ -80,7 +91,7 @@ def test_what_gnu_tar_stores_comes_back_with_its_holes(
 
 def data_of(path: Path) -> list[tuple[int, bytes]]:
     """The bytes of a sparse file that are no zeros, page by page; holes are passed over."""
-    found = []
+    found: list[tuple[int, bytes]] = []
     with path.open("rb") as file:
         end = at = 0
         while True:
@@ -99,7 +110,16 @@ def data_of(path: Path) -> list[tuple[int, bytes]]:
 @EVERY_DIALECT
 def test_what_is_cut_into_small_chunks(tmp_path: Path, need_tool: NeedTool, options: list[str]) -> None:
     make(tmp_path / "hole", "five hundred extents")
-    command = [need_tool("tar"), "--sparse", *options, "-cf", tmp_path / "a.tar", "-C", tmp_path, "hole"]
+    command: list[str | Path] = [
+        need_tool("tar"),
+        "--sparse",
+        *options,
+        "-cf",
+        tmp_path / "a.tar",
+        "-C",
+        tmp_path,
+        "hole",
+    ]
     subprocess.run(command, check=True)
     layer = BytesLayer((tmp_path / "a.tar").read_bytes(), chunk=700)
     merge([layer], DirectorySink(str(tmp_path / "root"), fsync=False))
@@ -111,9 +131,22 @@ def test_a_sparse_file_that_is_promoted(tmp_path: Path, need_tool: NeedTool, opt
     """Its map goes with it, also where the map stands behind the header."""
     make(tmp_path / "a", "five hundred extents")
     os.link(tmp_path / "a", tmp_path / "b")
-    command = [need_tool("tar"), "--sparse", *options, "-cf", tmp_path / "a.tar", "-C", tmp_path, "a", "b"]
+    command: list[str | Path] = [
+        need_tool("tar"),
+        "--sparse",
+        *options,
+        "-cf",
+        tmp_path / "a.tar",
+        "-C",
+        tmp_path,
+        "a",
+        "b",
+    ]
     subprocess.run(command, check=True)
-    layers = [LayerFile(str(tmp_path / "a.tar")), BytesLayer(Layer().whiteout(b"a").tar())]
+    layers: list[LayerFile | BytesLayer] = [
+        LayerFile(str(tmp_path / "a.tar")),
+        BytesLayer(Layer().whiteout(b"a").tar()),
+    ]
     merge(layers, DirectorySink(str(tmp_path / "root"), fsync=False))
     assert os.listdir(tmp_path / "root") == ["b"]
     assert data_of(tmp_path / "root" / "b") == data_of(tmp_path / "a")
