@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("default", max_examples=150, **_COMMON)  # type: ignore[arg-type]
-settings.register_profile("ci", max_examples=2000, print_blob=True, **_COMMON)  # type: ignore[arg-type]
+settings.register_profile("ci", max_examples=400, print_blob=True, **_COMMON)  # type: ignore[arg-type]
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 

@@ -326,8 +326,7 @@ def _make_private(path: str) -> int:
 
 
 def _disinherit(fd: int) -> None:
-    """Give back what the directory above hands down: a setgid bit, its group, and a default ACL."""
-    os.fchmod(fd, _PRIVATE)
+    """Give back what a directory above hands down: its group, where it is setgid, and a default ACL."""
     if os.fstat(fd).st_gid != os.getegid():
         os.fchown(fd, -1, os.getegid())
     for name in ("system.posix_acl_default", "system.posix_acl_access"):

@@ -27,14 +27,14 @@ def merged(layers: list[Layer], options: Options | None = None, *, reopenable: b
         return tree.from_directory(path)
 
 
-@settings(max_examples=settings().max_examples // 4)
+@settings(max_examples=settings().max_examples)
 @given(stacks(), st.booleans())
 def test_makes_what_the_model_makes(layers: list[Layer], plain: bool) -> None:
     expected = model.merge(layers)
     assert tree.differences(expected, merged(layers, Options(plain=plain))) == []
 
 
-@settings(max_examples=settings().max_examples // 10)
+@settings(max_examples=settings().max_examples // 2)
 @given(stacks())
 def test_pipes_headers_first(layers: list[Layer]) -> None:
     expected = model.merge(layers)

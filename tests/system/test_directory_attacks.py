@@ -89,7 +89,7 @@ def attempt(above: Path, layers: list[Layer], *, plain: bool = False, dialect: D
 
 
 HOT = pytest.mark.parametrize("plain", [False, True], ids=["hot", "plain"])
-TARGETS = ("{host}", "{host}/etc", "../../host", "../../host/etc", "../..", "/", ".", "..", "{host}/etc/passwd")
+TARGETS = ("{host}", "{host}/etc", "../../host", "../../host/etc", "../..", "{host}/..", ".", "..", "{host}/etc/passwd")
 WAYS = pytest.mark.parametrize("way", TARGETS)
 
 
@@ -137,7 +137,7 @@ def test_other_children_of_a_symlink(canary: Canary, above: Path, way: str, kind
         "hard link": Layer().file(b"g", b"x").link(b"x/passwd", b"g").link(b"x/l", b"g"),
         "device": Layer().char(b"x/passwd", 1, 3).block(b"x/b", 8, 0),
         "fifo": Layer().fifo(b"x/passwd"),
-        "symlink": Layer().symlink(b"x/passwd", b"/").symlink(b"x/s", b"/"),
+        "symlink": Layer().symlink(b"x/passwd", b"..").symlink(b"x/s", b".."),
         "whiteout": Layer().whiteout(b"x/passwd").whiteout(b"x/etc").whiteout(b"deep/y/etc/passwd"),
         "opaque": Layer().opaque(b"x").opaque(b"x/etc").opaque(b"deep/y"),
     }
@@ -524,6 +524,23 @@ def test_a_symlink_put_where_something_is_to_be_made(canary: Canary, above: Path
         sink.finish()
         canary.assert_untouched()
         assert_model([Layer((*Layer().file(b"f", b"x").items, *layers[kind].items))], above / "root")
+
+
+def test_a_symlink_put_in_a_devices_place(canary: Canary, above: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between mknod(2), which gives no descriptor, and the owner and mode that follow it."""
+    sink = Stepwise(above)
+    mknod = os.mknod
+
+    def swapped(name: bytes, mode: int, device: int, *, dir_fd: int) -> None:
+        mknod(name, mode, device, dir_fd=dir_fd)
+        os.unlink(name, dir_fd=dir_fd)
+        os.symlink(canary.path / "etc" / "shadow", name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mknod", swapped)
+    with contextlib.suppress(StreamergeError):
+        sink.add(Layer().fifo(b"p", mode=0o666, uid=7, mtime=5))
+    canary.assert_untouched()
+    sink.abort()
 
 
 def test_a_symlink_put_in_the_partial_trees_place(canary: Canary, above: Path) -> None:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.root
 
 LOCKED = (
     Layer().dir(b"", mode=0).dir(b"a", mode=0, uid=7).dir(b"a/b", mode=0o100).file(b"a/b/f", b"x", mode=0)
-    .dir(b"c", mode=0o400).symlink(b"c/s", b"/").fifo(b"c/p", mode=0)
+    .dir(b"c", mode=0o400).symlink(b"c/s", b"/no/such/place").fifo(b"c/p", mode=0)
 )  # fmt: skip
 """A tree that its owner can neither list nor enter nor empty."""
 
@@ -75,7 +75,7 @@ def old_tree(path: Path) -> tree.Tree:
     path.mkdir(parents=True)
     (path / "kept").write_bytes(b"old")
     (path / "sub").mkdir()
-    (path / "sub" / "s").symlink_to("/etc")
+    (path / "sub" / "s").symlink_to("/no/such/place")
     (path / "sub").chmod(0)
     os.setxattr(path, "user.old", b"1")
     return tree.from_directory(path)
@@ -408,6 +408,22 @@ def test_metadata_that_cannot_be(where: Path, shared: Path, records: dict[bytes,
     for layer in (Layer().dir(b"d", records=records), Layer().file(b"d", records=records)):
         run(written(shared, layer), "-o", f"{where}/root/").assert_failed(": d: ")
         assert os.listdir(where) == []
+
+
+@pytest.mark.parametrize("kind", ["hot", "pax", "symlink"])
+def test_root_without_the_right_to_give_files_away(where: Path, shared: Path, need_tool: NeedTool, kind: str) -> None:
+    """As in some containers. To root lost owners are an error: it counts on them."""
+    layer = Layer().dir(b"d")
+    layer = {
+        "hot": layer.file(b"d/f", b"x", uid=5),
+        "pax": layer.file(b"d/f", b"x", uid=5, mtime=5),
+        "symlink": layer.symlink(b"d/f", b"x", uid=5),
+    }[kind]
+    path = written(shared, layer)
+    poor = [need_tool("setpriv"), "--bounding-set=-chown", "--inh-caps=-chown"]
+    run(path, "-o", f"{where}/root/", prefix=poor).assert_failed("d/f", "Operation not permitted")
+    assert os.listdir(where) == []
+    run(path, "--no-same-owner", "-o", f"{where}/root/", prefix=poor).assert_merged()
 
 
 def test_errors_of_the_hot_loop_name_the_path(where: Path) -> None:

@@ -71,7 +71,7 @@ PATTERNS = st.lists(
 ).filter(lambda patterns: not any("//" in p or "***" in p or p.strip("!") in ("", "/") for p in patterns))
 
 
-@settings(max_examples=4000)
+@settings(max_examples=2 * settings().max_examples)
 @example(["a/**", "!a/b"], "a/b")
 @example(["!a/**", "b", "!a/**"], "a/b/a")
 @given(PATTERNS, st.lists(NAMES, min_size=1, max_size=3).map("/".join))
