@@ -120,14 +120,16 @@ def command(**given: Any) -> None:
         click.echo(summary(report), err=True)
 
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code. Errors are one line on stderr; a traceback would be a bug."""
     _fill_standard_descriptors()
     sys.setswitchinterval(1e-4)  # the decoding thread must not wait 5 ms for its turn after each chunk
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(number, _terminate)
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, _end)
     try:
         chosen, name, rest = choose_command(command, sys.argv[1:] if arguments is None else arguments)
         chosen.main(args=rest, prog_name=name, standalone_mode=False)
@@ -162,6 +164,8 @@ def _open_sink(given: dict[str, Any], inputs: Sequence[str], warn: Callable[[str
         raise click.UsageError("a tar does not go to a terminal; use '-o FILE', or pipe it on")
     if output != "-":
         _refuse_input_as_output(output, inputs)
+    if form == "dir" and given["force"]:
+        _refuse_input_within(output, inputs)
     same_owner = given["same_owner"]
     ownership = Ownership(uids=given["uid_map"], gids=given["gid_map"])
     options = SinkOptions(
@@ -190,8 +194,20 @@ def _refuse_input_as_output(output: str, layers: Sequence[str]) -> None:
             raise click.UsageError(f"'{output}' is both the output and one of the layers")
 
 
-def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM and SIGHUP unwind like any error, so that nothing is left behind."""
+def _refuse_input_within(output: str, layers: Sequence[str]) -> None:
+    """A directory that is replaced would take the layers in it along."""
+    root = os.path.join(os.path.realpath(output), "")
+    for layer in layers:
+        if layer != "-" and os.path.join(os.path.realpath(layer), "").startswith(root):
+            raise click.UsageError(f"'{layer}' lies in '{output}', which would be replaced")
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """A signal unwinds like any error, so that nothing is left behind; a second one does not disturb that."""
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)
 
 

@@ -41,7 +41,7 @@ class ReadAhead:
 
     def __init__(self, layers: Iterable[Layer], budget: int = DEFAULT_READ_AHEAD) -> None:
         self._layers = list(layers)
-        self._budget = budget
+        self._budget = max(budget, 1)
         self._queue: deque[_Item] = deque()
         self._queued = 0
         self._stopped = False

@@ -672,3 +672,12 @@ class FailsOnce:
         if self.calls == self._fatal + 1:
             raise self._failure
         return self._real(*arguments, **options)
+
+
+def test_a_directory_that_holds_its_own_layers_is_not_replaced(tmp_path: Path) -> None:
+    """With --force the layers would have gone with the old tree."""
+    layer = tmp_path / "here" / "layer.tar"
+    layer.parent.mkdir()
+    layer.write_bytes(Layer().file(b"a", b"x").tar())
+    run(layer, "-o", tmp_path / "here", "--force").assert_usage_error("layer.tar", "replaced")
+    assert os.listdir(tmp_path / "here") == ["layer.tar"]

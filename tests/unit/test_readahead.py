@@ -12,6 +12,7 @@ from streamerge.errors import LayerError
 from streamerge.interfaces import Layer, Stream
 from streamerge.readahead import ReadAhead
 from streamerge.streams import ChunkStream
+from tests.support.merged import BytesLayer
 
 
 class FakeLayer:
@@ -187,3 +188,10 @@ class TestNothingIsLeft:
                 pass
         wait_for_thread()
         assert "streamerge-read-ahead" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_budget_of_nothing_still_moves() -> None:
+    """It waited for room that could never come."""
+    with ReadAhead([BytesLayer(b"x" * 1000, chunk=10)], 0) as ahead:
+        stream = next(ahead.streams())
+        assert b"".join(iter(stream.read, b"")) == b"x" * 1000
