@@ -164,7 +164,7 @@ def _open_sink(given: dict[str, Any], inputs: Sequence[str], warn: Callable[[str
         raise click.UsageError("a tar does not go to a terminal; use '-o FILE', or pipe it on")
     if output != "-":
         _refuse_input_as_output(output, inputs)
-    if form == "dir" and given["force"]:
+    if form == "dir" and given["force"] and not os.path.ismount(output):
         _refuse_input_within(output, inputs)
     same_owner = given["same_owner"]
     ownership = Ownership(uids=given["uid_map"], gids=given["gid_map"])
