@@ -1,7 +1,7 @@
 """The means to read an entry again after the stream has passed it.
 
 Where a layer can be opened again, that is its offset, and costs nothing until it is used. Everything else
-goes to a :class:`Spool`: compressed by lz4, in memory up to a limit, then in an unlinked temporary file.
+goes to a :class:`Spool`: in memory up to a limit, then, compressed by lz4, in an unlinked temporary file.
 Of compressed layers, which can be opened but must be decoded once more, small bodies go there as well while
 there is memory for them: one promoted link would otherwise cost as much as the layer itself.
 """
@@ -26,7 +26,7 @@ from streamerge.tarreader import Globals, TarReader
 __all__ = ["DEFAULT_SPOOL_MEMORY", "Means", "Retainer", "Spool", "SpooledLayer"]
 
 DEFAULT_SPOOL_MEMORY = 64 << 20
-"""Compressed bytes that a spool keeps in memory before it goes to disk."""
+"""Bytes that a spool keeps in memory before it goes to disk."""
 
 SMALL_BODY = 4 << 20
 """Bytes up to which a body of a compressed layer is spooled rather than decoded once more."""
@@ -38,7 +38,7 @@ _BLOCK = 1 << 18
 class Spool:
     """An append-only store of bytes, addressed by position, that can be cut back to an earlier end.
 
-    Memory: at most ``memory`` bytes of compressed blocks, and 16 bytes or so for each 256 KiB beyond.
+    Memory: at most ``memory`` bytes of blocks, and 16 bytes or so for each 256 KiB beyond.
     Raises SinkError where the temporary file cannot be written (the directory is ``$TMPDIR``).
     """
 
@@ -64,7 +64,7 @@ class Spool:
         """Append bytes."""
         self._tail += data
         while len(self._tail) >= _BLOCK:
-            self._blocks.append(self._store(lz4.block.compress(self._tail[:_BLOCK], store_size=False)))
+            self._blocks.append(self._store(bytes(self._tail[:_BLOCK])))
             del self._tail[:_BLOCK]
 
     def read(self, start: int, size: int) -> Iterator[bytes]:
@@ -100,6 +100,7 @@ class Spool:
         if self._held + len(block) <= self._memory:
             self._held += len(block)
             return block
+        block = lz4.block.compress(block, store_size=False)
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the spool
@@ -115,10 +116,11 @@ class Spool:
 
     def _load(self, number: int) -> bytes:
         block = self._blocks[number]
-        if isinstance(block, tuple):
-            assert self._file is not None
-            self._file.seek(block[0])
-            block = self._file.read(block[1])
+        if isinstance(block, bytes):
+            return block
+        assert self._file is not None
+        self._file.seek(block[0])
+        block = self._file.read(block[1])
         data: bytes = lz4.block.decompress(block, uncompressed_size=_BLOCK)
         return data
 
