@@ -107,10 +107,10 @@ class Attempt:
     def _read_layer(self, index: int, stream: Stream) -> None:
         reader = TarReader(stream)
         self._retainer.note_globals(index, reader.global_records)
-        self._retainer.begin(index)
         self._needed.clear()
         view = self._merge.begin(index, self._known.get(index))
         means = self._means(index, stream)
+        self._retainer.begin(index, means)
 
         def step() -> bool:
             entry = reader.next_entry()

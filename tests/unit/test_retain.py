@@ -102,13 +102,21 @@ class TestSpool:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
 
-    def test_compresses_what_goes_to_disk(self) -> None:
+    def test_compresses(self) -> None:
         spool = Spool(1 << 20)
         for _ in range(64):
             spool.write(bytes(1 << 20))
+        assert spool._file is None
         assert spool.end == 64 << 20
+        spool.close()
+
+    def test_unpacked_in_memory_packed_on_disk(self) -> None:
+        spool = Spool(1 << 20)
+        spool.packs = False
+        spool.write(bytes(64 << 20))
         assert spool._file is not None
         assert 0 < os.fstat(spool._file.fileno()).st_size < 1 << 20
+        assert b"".join(spool.read(0, 64 << 20)) == bytes(64 << 20)
         spool.close()
 
     def test_pieces_are_bounded(self) -> None:
@@ -169,7 +177,7 @@ class TestRetainer:
         retainer = Retainer([BytesLayer(b""), layer], spool)
         reader = TarReader(layer.open())
         retainer.note_globals(1, reader.global_records)
-        retainer.begin(1)
+        retainer.begin(1, Means.SPOOL)
         offsets = {}
         while (entry := reader.next_entry()) is not None:
             offsets[entry.path] = entry.offset
@@ -198,7 +206,7 @@ class TestRetainer:
         retainer.end([offsets[b"b"]])
         assert 0 < spool.end < before
         assert [b"".join(body) for _, body in retainer.recall(1, [offsets[b"b"]])] == [b"2"]
-        retainer.begin(0)
+        retainer.begin(0, Means.SPOOL)
         retainer.end([])
         assert [b"".join(body) for _, body in retainer.recall(1, [offsets[b"b"]])] == [b"2"]
         spool.close()
