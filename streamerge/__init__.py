@@ -9,6 +9,11 @@ Layers are read newest first, once each, as streams; what shows is written once.
 ``streamerge`` is a thin user of these names. ``docs/architecture.md`` has the map of the rooms.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from streamerge.attempt import Options, Watch
 from streamerge.entry import Entry, Kind
 from streamerge.errors import (
@@ -24,15 +29,17 @@ from streamerge.errors import (
 )
 from streamerge.interfaces import Layer, RawSink, Sink, Stream
 from streamerge.run import Report, merge
-from streamerge.sinks.attributes import IdMap, Ownership
-from streamerge.sinks.directory import DirectorySink
+from streamerge.sinks.ownership import IdMap, Ownership
 from streamerge.sinks.tar import TarSink, open_tar
-from streamerge.sources.blob import BlobLayer
-from streamerge.sources.documents import Config, Manifest, Platform, RuntimeConfig
 from streamerge.sources.files import LayerFile, LayerPipe, layer_files
-from streamerge.sources.image import Image
-from streamerge.sources.opening import open_image
 from streamerge.whiteout import Whiteouts
+
+if TYPE_CHECKING:
+    from streamerge.sinks.directory import DirectorySink
+    from streamerge.sources.blob import BlobLayer
+    from streamerge.sources.documents import Config, Manifest, Platform, RuntimeConfig
+    from streamerge.sources.image import Image
+    from streamerge.sources.opening import open_image
 
 __all__ = [
     "BlobLayer",
@@ -73,3 +80,24 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_WHEN_ASKED = {
+    "DirectorySink": "sinks.directory",
+    "BlobLayer": "sources.blob",
+    "Config": "sources.documents",
+    "Manifest": "sources.documents",
+    "Platform": "sources.documents",
+    "RuntimeConfig": "sources.documents",
+    "Image": "sources.image",
+    "open_image": "sources.opening",
+}
+"""Where the names are that not every merge needs: to import them all takes longer than to merge a small image."""
+
+
+def __getattr__(name: str) -> object:
+    """Import a name of ``_WHEN_ASKED`` (PEP 562)."""
+    if name not in _WHEN_ASKED:
+        raise AttributeError(f"module 'streamerge' has no attribute '{name}'")
+    value: object = getattr(importlib.import_module(f"streamerge.{_WHEN_ASKED[name]}"), name)
+    globals()[name] = value
+    return value

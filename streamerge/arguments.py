@@ -7,7 +7,7 @@ import os
 import click
 
 from streamerge.exclude import Exclude
-from streamerge.sinks.attributes import IdMap
+from streamerge.sinks.ownership import IdMap
 
 __all__ = ["id_map", "patterns", "size", "source_date_epoch"]
 
@@ -43,7 +43,8 @@ def id_map(_context: click.Context, _option: click.Parameter, texts: tuple[str, 
 def patterns(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
     """Check gitignore patterns before any work is done."""
     try:
-        Exclude(texts)
+        if texts:
+            Exclude(texts)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     return texts

@@ -8,22 +8,22 @@ retained files (newest layer first, in stream order), and last the hard links th
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import LimitExceeded, SinkError, StreamergeError, show
 from streamerge.exclude import Exclude
-from streamerge.hotpath import Tally, scan
-from streamerge.interfaces import Layer, Sink, Stream
+from streamerge.hotpath import Door, Tally, scan
+from streamerge.interfaces import Layer, Sink, Stream, Vouched
 from streamerge.links import Held, Inode
 from streamerge.merge import Merge, Verdict
 from streamerge.readahead import DEFAULT_READ_AHEAD, ReadAhead
 from streamerge.retain import DEFAULT_SPOOL_MEMORY, Means, Retainer, Spool
 from streamerge.tarencode import implicit_directory
+from streamerge.tarheader import parse_entry
 from streamerge.tarreader import TarReader
 from streamerge.whiteout import Whiteouts, strip_opaque
 
@@ -44,6 +44,7 @@ class Options:
     mtime: int = 0
     spool_memory: int = DEFAULT_SPOOL_MEMORY
     read_ahead: int = DEFAULT_READ_AHEAD
+    processes: bool = False
     exclude: tuple[str, ...] = ()
     max_entries: int | None = None
     max_bytes: int | None = None
@@ -81,6 +82,7 @@ class Attempt:
         self._known = known
         self._retainer = Retainer(layers, spool)
         self._write: Callable[[bytes | memoryview], None] | None = getattr(sink, "write", None)
+        self._write_files: Callable[[bytes | memoryview], None] | None = getattr(sink, "write_files", None)
         self._needed: list[int] = []
         self._waiting: dict[int, array[int]] = {}
         self._limited = options.max_entries is not None or options.max_bytes is not None
@@ -94,7 +96,8 @@ class Attempt:
     def run(self) -> None:
         """Read all layers, newest first, and write what shows. Raises StreamergeError with the layer's index."""
         newest_first = range(len(self._layers) - 1, -1, -1)
-        with ReadAhead([self._layers[index] for index in newest_first], self._options.read_ahead) as ahead:
+        layers = [self._layers[index] for index in newest_first]
+        with ReadAhead(layers, self._options.read_ahead, processes=self._options.processes) as ahead:
             streams = ahead.streams()
             for index in newest_first:
                 self._watch.layer(index, self._layers[index].name, self.tally)
@@ -106,6 +109,7 @@ class Attempt:
 
     def _read_layer(self, index: int, stream: Stream) -> None:
         reader = TarReader(stream)
+        reader.copy = getattr(self._sink, "copy", None)
         self._retainer.note_globals(index, reader.global_records)
         self._needed.clear()
         view = self._merge.begin(index, self._known.get(index))
@@ -116,25 +120,40 @@ class Attempt:
             entry = reader.next_entry()
             if entry is None:
                 return False
+            if entry.kind is Kind.HARDLINK:
+                self._retainer.expect_links()
             self._settle(index, entry, view.place(entry), reader, means)
             return True
 
         if self._takes_runs(index):
-            write, put = self._write or _no_runs, getattr(self._sink, "put", None)
-            keep = None if means is Means.POSITION else functools.partial(self._keep_hidden, means)
-            scan(reader, view, write, step, self.tally, release=self._write_released, put=put, keep_hidden=keep)
+            keep = None if means is Means.POSITION else self._retainer.keep_hidden
+            scan(reader, view, self._door(step, keep), self.tally)
         else:
             while step():
                 pass
         reader.drain()
+        layer = self._layers[index]
+        if isinstance(layer, Vouched):
+            layer.vouch()
         view.end()
         self._needed.extend(inode.offset for inode in self._merge.links.bound_in(index))
         self._retainer.end(self._needed)
 
+    def _door(self, step: Callable[[], bool], keep_hidden: Callable[[int, memoryview], None] | None) -> Door:
+        write = self._write if self._write is not None else self._write_files
+        assert write is not None
+        door = Door(write, release=self._write_released, step=step, keep_hidden=keep_hidden)
+        if self._write is None:
+            door = replace(door, enter=getattr(self._sink, "enter", None), add=self._add_plain)
+        return door
+
+    def _add_plain(self, header: bytes, offset: int) -> None:
+        self._add(parse_entry(header, offset=offset), ())
+
     def _takes_runs(self, index: int) -> bool:
         """Whether the hot loop may read this layer: nothing asks for a look at every entry."""
         plain = self._options.plain or self._options.exclude or self._limited or index in self._known
-        return not plain and (self._write is not None or hasattr(self._sink, "put"))
+        return not plain and (self._write is not None or self._write_files is not None)
 
     def _settle(self, index: int, entry: Entry, verdict: Verdict, reader: TarReader, means: Means) -> None:
         """Do what the verdict says with an entry whose body is next on ``reader``."""
@@ -165,10 +184,6 @@ class Attempt:
         if not self._layers[index].reopenable:
             return Means.SPOOL
         return Means.POSITION if stream.seeks else Means.SPOOL_SMALL
-
-    def _keep_hidden(self, means: Means, offset: int, data: memoryview) -> None:
-        if self._retainer.wants(len(data), means):
-            self._retainer.keep(offset, (data,))
 
     def _spool(self, entry: Entry, reader: TarReader) -> None:
         padding = memoryview(bytes(-entry.size % 512))
@@ -241,7 +256,3 @@ def _errors_of(layer: int) -> Iterator[None]:
     except StreamergeError as error:
         error.at(index=layer)
         raise
-
-
-def _no_runs(_data: bytes | memoryview) -> None:
-    raise AssertionError("a sink of files was given raw tar bytes")

@@ -26,9 +26,9 @@ from streamerge.interfaces import Sink
 from streamerge.progress import Terminal, summary
 from streamerge.retain import DEFAULT_SPOOL_MEMORY
 from streamerge.run import merge
-from streamerge.sinks.attributes import Ownership
 from streamerge.sinks.opening import FORMATS, SinkOptions, format_of, open_sink
 from streamerge.sinks.output import ClosedPipe
+from streamerge.sinks.ownership import Ownership
 from streamerge.whiteout import Whiteouts
 
 __all__ = ["command", "main"]
@@ -98,6 +98,7 @@ def command(**given: Any) -> None:
         whiteouts=Whiteouts(given["whiteouts"]),
         rescan=given["rescan"],
         mtime=source_date_epoch(),
+        processes=True,
         spool_memory=given["spool_memory"],
         exclude=given["exclude"],
         max_entries=given["max_entries"],
@@ -120,6 +121,7 @@ def command(**given: Any) -> None:
         click.echo(summary(report), err=True)
 
 
+_MOST_HELPERS = 3
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -172,6 +174,7 @@ def _open_sink(given: dict[str, Any], inputs: Sequence[str], warn: Callable[[str
         level=given["level"],
         fsync=not given["no_fsync"],
         force=given["force"],
+        helpers=min((os.cpu_count() or 1) - 1, _MOST_HELPERS),
         xattrs=not given["no_xattrs"],
         ownership=ownership if same_owner is None else replace(ownership, same_owner=same_owner),
     )

@@ -6,18 +6,18 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from streamerge.errors import ImageError, show
-from streamerge.inspect import describe, describe_json
 from streamerge.interfaces import Layer
 from streamerge.sinks.output import open_output
 from streamerge.sources.files import layer_files
-from streamerge.sources.image import Image
-from streamerge.sources.opening import find_image, open_image
 from streamerge.sources.reference import Reference, Transport, parse_reference
+
+if TYPE_CHECKING:
+    from streamerge.sources.image import Image
 
 __all__ = ["Input", "choose_command", "config_output", "image_options", "open_input", "recognised"]
 
@@ -43,6 +43,8 @@ def open_input(arguments: Sequence[str], *, platform: str | None, verify: bool, 
             if reference is not None:
                 raise click.UsageError(f"'{argument}' is a whole image and is merged alone; a file is './{argument}'")
         return Input(_only_layers(arguments, platform), arguments)
+    from streamerge.sources.opening import find_image  # 20 ms that layers do not need
+
     image = find_image(arguments[0], platform=platform, verify=verify, warn=warn)
     if image is None:
         return Input(_only_layers(arguments, platform), arguments)
@@ -153,6 +155,9 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def inspect_command(image: str, platform: str | None, no_verify: bool, as_json: bool) -> None:
     """Print an image; see _INSPECT_HELP."""
+    from streamerge.inspect import describe, describe_json
+    from streamerge.sources.opening import open_image
+
     found = open_image(image, platform=platform, verify=not no_verify)
     click.echo(describe_json(found) if as_json else describe(found), nl=False)
 
@@ -162,6 +167,8 @@ def inspect_command(image: str, platform: str | None, no_verify: bool, as_json: 
 @image_options
 def config_command(image: str, platform: str | None, no_verify: bool) -> None:
     """Write an image's runtime config; see _CONFIG_HELP."""
+    from streamerge.sources.opening import open_image
+
     click.echo(open_image(image, platform=platform, verify=not no_verify).runtime_json(), nl=False)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 from streamerge.entry import Entry
 from streamerge.errors import StreamergeError
 
-__all__ = ["Explains", "FileSink", "Layer", "RawSink", "Sink", "Stream"]
+__all__ = ["Copies", "Copy", "Explains", "FileSink", "Layer", "RawSink", "Sink", "Stream", "Vouched"]
 
 
 class Stream(Protocol):
@@ -24,6 +24,18 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Give back what the stream holds. May be called twice."""
+
+
+Copy = Callable[[int, int], int]
+"""Appends so many bytes of a file, from where its descriptor stands, to an output; returns how many it could."""
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """A stream over a file, which the system may copy from by itself."""
+
+    def copy(self, size: int, copy: Copy) -> int:
+        """Have the next ``size`` bytes copied, and go on behind them; return how many there were."""
 
 
 class Layer(Protocol):
@@ -42,6 +54,14 @@ class Explains(Protocol):
 
     def explain(self, error: StreamergeError) -> StreamergeError:
         """Return what to raise instead of ``error``, or ``error`` itself."""
+
+
+@runtime_checkable
+class Vouched(Protocol):
+    """A layer that may be opened more cheaply once it is known to be what it should be."""
+
+    def vouch(self) -> None:
+        """Take note that a stream of this layer was read to its end without an error, be it in another process."""
 
 
 class Sink(Protocol):
@@ -75,7 +95,10 @@ class RawSink(Sink, Protocol):
 
 
 class FileSink(Sink, Protocol):
-    """A sink that takes plain files, those with neither PAX records nor xattrs, without an Entry."""
+    """A sink that takes plain files, those with neither PAX records nor xattrs, many at once and without Entries."""
 
-    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
-        """Add a new file: its clean path, where the base name begins in it, its header, its whole body."""
+    def enter(self, directory: bytes) -> None:
+        """Make sure that a directory (``b"a/b/"``; the root is ``b""``) is there: files for it follow."""
+
+    def write_files(self, run: bytes | memoryview) -> None:
+        """Add new files of directories that were entered: a piece of a tar, see hotpath.files_of."""

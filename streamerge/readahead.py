@@ -1,8 +1,9 @@
-"""A thread that decodes ahead of the merge, on into the next older layer.
+"""Layers read ahead of the merge, the one at hand and the next older one at once.
 
-Decoders release the interpreter lock, so on two cores decoding and merging take the time of the slower.
-What is ahead is bounded in bytes. A stream that seeks (a plain file) is handed over untouched: reading it
-from the page cache gains nothing by a thread, and hidden bodies can be skipped.
+Compressed files are decoded by processes of their own (:mod:`streamerge.forked`) where the caller allows it,
+everything else that takes its time by threads; what is ahead is bounded in bytes. A stream that seeks (a plain
+file) is handed over untouched: reading it from the page cache gains nothing by help, and hidden bodies can be
+skipped. So is a short one.
 """
 
 from __future__ import annotations
@@ -12,120 +13,165 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Self
 
+from streamerge.fork import can_fork
+from streamerge.forked import ForkedStream, Slots
 from streamerge.interfaces import Layer, Stream
-from streamerge.streams import ChunkStream
+from streamerge.streams import Chunks, Reader
 
-__all__ = ["DEFAULT_READ_AHEAD", "ReadAhead"]
+__all__ = ["DEFAULT_READ_AHEAD", "ReadAhead", "ThreadStream"]
 
-DEFAULT_READ_AHEAD = 4 << 20
-"""Decoded bytes that may wait for the merge. More would fall out of the caches before it is written."""
+DEFAULT_READ_AHEAD = 32 << 20
+"""Decoded bytes that may wait for the merge, of all layers together."""
+
+_LAYERS_AT_ONCE = 2
+_LAYERS_OPEN = 8
+_SLOTS_AT_HAND = 4
+_MOST_BY_A_THREAD = 2 << 20
+"""More would fall out of the caches before it is written: a thread that shares the interpreter hardly runs ahead."""
+
+
+class ReadAhead:
+    """Opens layers in the order given and gives their streams, each to be read before the next.
+
+    Layers that can be opened only once, as pipes are, are opened when it is their turn: whoever writes them may
+    do so one by one. A context manager: leaving it closes what is open, and ends processes and threads.
+    """
+
+    def __init__(self, layers: Iterable[Layer], budget: int = DEFAULT_READ_AHEAD, *, processes: bool = False) -> None:
+        self._layers = deque(layers)
+        self._budget = budget
+        self._processes = processes and can_fork()
+        self._slots: Slots | None = None
+        self._open: deque[Stream | BaseException] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._layers.clear()
+        for item in self._open:
+            if not isinstance(item, BaseException):
+                item.close()
+
+    def streams(self) -> Iterator[Stream]:
+        """Yield each layer's stream. Errors of opening are raised where the merge meets them."""
+        while self._open or self._layers:
+            if not self._open:
+                self._open_next()
+            self._look_ahead()
+            stream = self._open[0]
+            if isinstance(stream, BaseException):
+                raise stream
+            yield stream
+            stream.close()
+            self._open.popleft()
+
+    def _open_next(self) -> None:
+        try:
+            self._open.append(self._started(self._layers.popleft().open()))
+        except BaseException as error:
+            self._open.append(error)
+
+    def _started(self, stream: Stream) -> Stream:
+        """The same stream, read ahead by whom it had best be read."""
+        reader = Reader.NOBODY if stream.seeks else getattr(stream, "reader", Reader.THREAD)
+        if reader is Reader.NOBODY:
+            return stream
+        if reader is Reader.PROCESS and self._processes:
+            self._slots = self._slots or Slots(self._budget)
+            return ForkedStream(stream, self._slots, self._look_ahead)
+        return ThreadStream(stream, min(self._budget // _LAYERS_AT_ONCE, _MOST_BY_A_THREAD))
+
+    def _look_ahead(self) -> None:
+        """Open what may be opened by now, and see to it that whoever reads ahead has slots to fill."""
+        while self._layers and self._layers[0].reopenable and self._may_open():
+            self._open_next()
+        if self._slots is not None and self._slots.free:
+            self._grant(self._slots)
+
+    def _may_open(self) -> bool:
+        readers = [item for item in self._open if isinstance(item, ThreadStream | ForkedStream)]
+        return len(self._open) < _LAYERS_OPEN and sum(reader.runs for reader in readers) < _LAYERS_AT_ONCE
+
+    def _grant(self, slots: Slots) -> None:
+        """A few slots are enough for the layer at hand; the next one has the time to fill all others."""
+        running = [item for item in self._open if isinstance(item, ForkedStream) and item.runs]
+        if len(running) > 1:
+            running[0].grant(min(max(_SLOTS_AT_HAND - len(running[0].held), 0), len(slots.free)))
+        if running and slots.free:
+            running[-1].grant(len(slots.free))
 
 
 class _Stopped(Exception):
     """The merge is over; the thread may go."""
 
 
-class _End:
-    """Stands at the end of a layer's chunks."""
+class ThreadStream(Chunks):
+    """The chunks of ``stream``, read by a thread, at most ``budget`` bytes and a chunk ahead.
 
-
-_Item = bytes | Stream | BaseException | type[_End]
-
-
-class ReadAhead:
-    """Opens layers in the order given and gives their streams, each to be read before the next.
-
-    A context manager: leaving it stops the thread, which is a daemon, since nothing can wake it from a
-    pipe that never ends.
+    Decoders release the interpreter lock, so on two cores some of decoding and merging overlaps. The thread is
+    a daemon, since nothing can wake it from a pipe that never ends. Raises what the stream raises.
     """
 
-    def __init__(self, layers: Iterable[Layer], budget: int = DEFAULT_READ_AHEAD) -> None:
-        self._layers = list(layers)
+    def __init__(self, stream: Stream, budget: int) -> None:
+        super().__init__()
+        self._stream = stream
         self._budget = max(budget, 1)
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[bytes | BaseException] = deque()
         self._queued = 0
         self._stopped = False
-        self._given: Stream | None = None
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="streamerge-read-ahead", daemon=True)
-
-    def __enter__(self) -> Self:
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        with self._change:
-            self._stopped = True
-            self._change.notify_all()
-        if self._given is not None:
-            self._given.close()
-        for item in self._queue:
-            if not isinstance(item, bytes | BaseException | type):
-                item.close()
+    @property
+    def runs(self) -> bool:
+        """Whether there is more to come than is here already."""
+        return self._thread.is_alive()
 
-    def streams(self) -> Iterator[Stream]:
-        """Yield each layer's stream. Errors of the thread are raised where the merge meets them."""
-        for _ in self._layers:
-            first = self._get()
-            if isinstance(first, bytes | type):
-                stream: Stream = ChunkStream(self._chunks(first))
-            else:
-                stream = first
-            self._given = stream
-            yield stream
-            stream.close()
-
-    def _chunks(self, first: bytes | Stream | type[_End]) -> Iterator[bytes]:
-        item = first
-        while isinstance(item, bytes):
-            yield item
-            item = self._get()
-
-    def _get(self) -> bytes | Stream | type[_End]:
+    def next_chunk(self) -> bytes:
+        """Return the next chunk; ``b""`` at the end."""
         with self._change:
             while not self._queue:
                 self._change.wait()
-            item = self._queue.popleft()
-            if isinstance(item, bytes):
-                self._queued -= len(item)
-                self._change.notify_all()
-        if isinstance(item, BaseException):
-            raise item
+            item = self._queue[0]
+            if item:  # the end stays where it is
+                self._queue.popleft()
+            if isinstance(item, BaseException):
+                raise item
+            self._queued -= len(item)
+            self._change.notify_all()
         return item
 
-    def _put(self, item: _Item) -> None:
+    def close(self) -> None:
+        """Let the thread go; it closes the stream."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+
+    def _run(self) -> None:
+        try:
+            while chunk := self._stream.read():
+                self._put(chunk)
+            self._put(b"")
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._put_last(error)
+        finally:
+            self._stream.close()
+
+    def _put(self, chunk: bytes) -> None:
         with self._change:
             while self._queued >= self._budget and not self._stopped:
                 self._change.wait()
             if self._stopped:
                 raise _Stopped
-            self._queue.append(item)
-            if isinstance(item, bytes):
-                self._queued += len(item)
+            self._queue.append(chunk)
+            self._queued += len(chunk)
             self._change.notify_all()
 
-    def _run(self) -> None:
-        try:
-            for layer in self._layers:
-                self._pump(layer.open())
-        except _Stopped:
-            pass
-        except BaseException as error:
-            with self._change:
-                self._queue.append(error)
-                self._change.notify_all()
-
-    def _pump(self, stream: Stream) -> None:
-        if stream.seeks:
-            try:
-                self._put(stream)
-            except _Stopped:
-                stream.close()
-                raise
-            return
-        try:
-            while chunk := stream.read():
-                self._put(chunk)
-            self._put(_End)
-        finally:
-            stream.close()
+    def _put_last(self, error: BaseException) -> None:
+        with self._change:
+            self._queue.append(error)
+            self._change.notify_all()

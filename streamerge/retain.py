@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bisect
 import enum
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
@@ -20,7 +19,7 @@ import lz4.block
 from streamerge.entry import Entry
 from streamerge.errors import LayerError, SinkError
 from streamerge.interfaces import Layer, Stream
-from streamerge.streams import ChunkStream
+from streamerge.streams import ChunkStream, Reader
 from streamerge.tarreader import Globals, TarReader
 
 __all__ = ["DEFAULT_SPOOL_MEMORY", "Means", "Retainer", "Spool", "SpooledLayer"]
@@ -43,9 +42,9 @@ class Spool:
     """
 
     def __init__(self, memory: int = DEFAULT_SPOOL_MEMORY) -> None:
-        self.packs = True
-        """Whether what stays in memory is compressed as well: half the room, at a tenth of the speed."""
-        self._memory = memory
+        self.raw = 0
+        """Bytes that stay in memory as they are; what comes when there are more is packed by lz4."""
+        self.memory = memory
         self._held = 0
         self._blocks: list[bytes | tuple[int, int]] = []
         self._tail = bytearray()
@@ -55,7 +54,7 @@ class Spool:
     @property
     def has_room(self) -> bool:
         """Whether another small body will stay in memory."""
-        return self._held + SMALL_BODY <= self._memory
+        return self._held + SMALL_BODY <= self.memory
 
     @property
     def end(self) -> int:
@@ -99,12 +98,14 @@ class Spool:
             self._file = None
 
     def _store(self, block: bytes) -> bytes | tuple[int, int]:
-        if self.packs or self._held + len(block) > self._memory:
+        if self._held + len(block) > min(self.raw, self.memory):
             packed: bytes = lz4.block.compress(block, store_size=False)
             block = min(block, packed, key=len)
-        if self._held + len(block) <= self._memory:
+        if self._held + len(block) <= self.memory:
             self._held += len(block)
             return block
+        import tempfile
+
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the spool
@@ -146,7 +147,7 @@ class SpooledLayer:
         if self._layer is not None:
             self._fill(self._layer.open())
             self._layer = None
-        return ChunkStream(self._spool.read(self._start, self._size))
+        return ChunkStream(self._spool.read(self._start, self._size), Reader.NOBODY)
 
     def _fill(self, stream: Stream) -> None:
         self._start = self._spool.end
@@ -198,6 +199,8 @@ class Retainer:
         self._kept: dict[int, _Kept] = {}
         self._globals: dict[int, Globals] = {}
         self._layer = -1
+        self._means = Means.POSITION
+        self._links = False
         self._mark = spool.end
 
     def note_globals(self, layer: int, global_records: Globals) -> None:
@@ -211,11 +214,31 @@ class Retainer:
         return means is Means.SPOOL
 
     def begin(self, layer: int, means: Means) -> None:
-        """Begin a layer: what is kept from now on is of it. Bodies that most likely are dropped stay unpacked."""
-        self._spool.packs = means is not Means.SPOOL_SMALL
+        """Begin a layer: what is kept from now on is of it.
+
+        Bodies that most likely are dropped stay unpacked: to pack them takes ten times as long as to copy them. Where
+        hard links have been seen, some will be needed, and half of the memory is for packed ones: twice as many.
+        """
+        self._means = means
+        self._spool.raw = 0
+        if means is Means.SPOOL_SMALL:
+            self._spool.raw = self._spool.memory // 2 if self._links else self._spool.memory
         self._layer = layer
         self._mark = self._spool.end
         self._kept[layer] = _Kept()
+
+    def expect_links(self) -> None:
+        """Take note that the layers hold hard links."""
+        if not self._links:
+            self._links = True
+            self._spool.raw //= 2
+
+    def keep_hidden(self, offset: int, data: memoryview) -> None:
+        """Keep a hidden entry, raw headers and body, if it would be read again at a cost and there is room."""
+        if self.wants(len(data), self._means):
+            start = self._spool.end
+            self._spool.write(data)
+            self._kept[self._layer].add(offset, start, len(data))
 
     def keep(self, offset: int, data: Iterable[memoryview]) -> None:
         """Put an entry's raw headers and body, padding included, into the spool; offsets ascend in a layer."""

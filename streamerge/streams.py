@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import enum
 import os
 from collections.abc import Iterable, Iterator
 
 from streamerge.errors import LayerError
+from streamerge.interfaces import Copy
 
-__all__ = ["CHUNK", "ChunkStream", "FileStream", "read_chunks"]
+__all__ = ["CHUNK", "WORTH_A_PROCESS", "ChunkStream", "Chunks", "FileStream", "Reader", "read_chunks", "reader_for"]
 
 CHUNK = 1 << 18
-"""Bytes asked of a file at once."""
+"""Bytes asked of a file at once, and of a decoder."""
+
+WORTH_A_PROCESS = 1 << 17
+"""Compressed bytes from which on a layer is worth a process, which costs as much as decoding this."""
 
 
-class ChunkStream:
-    """A stream over any iterable of chunks; empty chunks are passed over."""
+class Reader(enum.Enum):
+    """Who had best read a stream ahead of the merge."""
+
+    NOBODY = "it is short, or shares its memory with the merge"
+    THREAD = "a thread: it may wait for others, and there is no telling what it holds"
+    PROCESS = "a process: it needs nothing but its own memory and descriptors"
+
+
+def reader_for(packed_size: int) -> Reader:
+    """Who had best read a compressed file of that many bytes."""
+    return Reader.PROCESS if packed_size >= WORTH_A_PROCESS else Reader.NOBODY
+
+
+class Chunks:
+    """The part of a stream that is the same wherever its chunks come from; they are given by :meth:`next_chunk`."""
 
     seeks = False
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
+    def __init__(self) -> None:
         self._rest = b""
 
+    def next_chunk(self) -> bytes:
+        """Return the next chunk; ``b""`` at the end, again and again."""
+        raise NotImplementedError
+
     def read(self) -> bytes:
-        """Return the next chunk; ``b""`` at the end."""
+        """Return the next chunk, or what :meth:`skip` has left of one; ``b""`` at the end."""
         if self._rest:
             rest, self._rest = self._rest, b""
             return rest
-        for chunk in self._chunks:
-            if chunk:
-                return chunk
-        return b""
+        return self.next_chunk()
 
     def skip(self, size: int) -> int:
         """Read and drop ``size`` bytes."""
@@ -42,6 +60,22 @@ class ChunkStream:
             self._rest = chunk[left:]
             left -= len(chunk) - len(self._rest)
         return size - left
+
+
+class ChunkStream(Chunks):
+    """A stream over any iterable of chunks; empty chunks are passed over."""
+
+    def __init__(self, chunks: Iterable[bytes], reader: Reader = Reader.THREAD) -> None:
+        super().__init__()
+        self.reader = reader
+        self._chunks = iter(chunks)
+
+    def next_chunk(self) -> bytes:
+        """Return the next chunk that is not empty; ``b""`` at the end."""
+        for chunk in self._chunks:
+            if chunk:
+                return chunk
+        return b""
 
     def close(self) -> None:
         """End the iteration, where it is a generator."""
@@ -72,6 +106,12 @@ class FileStream:
         passed = max(0, min(size, end - self._pos))
         self._pos = os.lseek(self._fd, self._pos + passed, os.SEEK_SET)
         return passed
+
+    def copy(self, size: int, copy: Copy) -> int:
+        """Have ``copy`` take the next ``size`` bytes; return how many it could."""
+        copied = copy(self._fd, size)
+        self._pos += copied
+        return copied
 
     def close(self) -> None:
         """Close the descriptor."""

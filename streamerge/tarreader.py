@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from streamerge.entry import Entry
 from streamerge.errors import FormatError, LayerError
-from streamerge.interfaces import Stream
+from streamerge.interfaces import Copies, Copy, Stream
 from streamerge.tarheader import (
     BLOCK,
     MAX_EXTENSION,
@@ -31,6 +31,8 @@ Globals = list[tuple[int, dict[bytes, bytes]]]
 """PAX globals of a layer: from each offset on, the records in force."""
 
 _EVERYTHING = 1 << 62
+_WORTH_A_COPY = 1 << 17
+"""Bytes for which it is worth while to have the system copy from file to file."""
 
 
 class TarReader:
@@ -49,6 +51,8 @@ class TarReader:
         self._noted = self.global_records[-1][0] if self.global_records else -1
         self._body = 0
         self._left = 0
+        self.copy: Copy | None = None
+        """How to pass on large bodies of a plain file without reading them; None where that cannot be."""
 
     @property
     def offset(self) -> int:
@@ -60,8 +64,7 @@ class TarReader:
 
         Raises FormatError for what is no tar, LayerError for a tar that ends too early.
         """
-        if self._left:
-            self._skip_rest()
+        self.end_body()
         start = self.offset
         header = self._header()
         extras = None
@@ -104,6 +107,13 @@ class TarReader:
             if piece:
                 yield piece
 
+    def end_body(self) -> None:
+        """Pass over what is left of the current entry's body, so that the next header stands in the buffer's place."""
+        if self._left:
+            left, padding = self._left, self._left - self._body
+            self._left = self._body = 0
+            self.skip(left, padding)
+
     def have(self, size: int) -> bool:
         """Make ``size`` bytes of the stream stand in the buffer; False where it ends before."""
         while len(self.buf) - self.pos < size:
@@ -129,6 +139,9 @@ class TarReader:
     def pass_on(self, size: int, padding: int, write: Callable[[bytes | memoryview], None]) -> None:
         """Give the next ``size`` bytes to ``write``, chunk by chunk; the last ``padding`` may be missing."""
         while size:
+            if size >= _WORTH_A_COPY and self.pos >= len(self.buf) and self.copy is not None:
+                size -= self._copy_on(size, self.copy)
+                continue
             if not self.have(1):
                 self._end_in(size - padding)
                 write(bytes(size))
@@ -137,6 +150,19 @@ class TarReader:
             write(piece)
             self.pos += len(piece)
             size -= len(piece)
+
+    def _copy_on(self, size: int, copy: Copy) -> int:
+        """Let the next ``size`` bytes of the stream's file be copied; return how many were."""
+        if not isinstance(self.stream, Copies):
+            self.copy = None
+            return 0
+        self.base += len(self.buf)
+        self.buf, self.pos = b"", 0
+        copied = self.stream.copy(size, copy)
+        self.base += copied
+        if copied < size:
+            self.copy = None
+        return copied
 
     def pass_body_on(self, write: Callable[[bytes | memoryview], None]) -> None:
         """Give the rest of the current entry's body to ``write``, with its padding as it is."""
@@ -168,11 +194,6 @@ class TarReader:
         data = self.buf[self.pos : self.pos + size]
         self.pos += size
         return data
-
-    def _skip_rest(self) -> None:
-        left, padding = self._left, self._left - self._body
-        self._left = self._body = 0
-        self.skip(left, padding)
 
     def _header(self) -> bytes | None:
         """The next header block, its sum checked; None at the end-of-archive blocks or the stream's end."""

@@ -13,19 +13,22 @@ translated here, so a caller sees only :class:`~streamerge.errors.LayerError`, a
 ``members``  gzip, lz4, xz, bzip2: one loop, for their libraries share a protocol
 ``zstd``     zstd, whose library does not
 ``encode``   the way back
+
+The libraries are imported by the one that is used, since a merge of plain layers needs none of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from streamerge.codecs.encode import Encoder, encode
 from streamerge.codecs.feed import CHUNK, Feed
 from streamerge.codecs.magic import HEAD_SIZE, Codec, codec_for_suffix, detect
-from streamerge.codecs.members import decode_members
-from streamerge.codecs.zstd import decode_zstd
 
-__all__ = ["CHUNK", "HEAD_SIZE", "Codec", "Encoder", "codec_for_suffix", "decode", "detect", "encode"]
+if TYPE_CHECKING:
+    from streamerge.codecs.encode import Encoder
+
+__all__ = ["CHUNK", "HEAD_SIZE", "Codec", "codec_for_suffix", "decode", "detect", "encode"]
 
 
 def decode(codec: Codec, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -45,8 +48,19 @@ def decode(codec: Codec, chunks: Iterable[bytes]) -> Iterator[bytes]:
     if codec is Codec.NONE:
         return _decode_none(chunks)
     if codec is Codec.ZSTD:
+        from streamerge.codecs.zstd import decode_zstd
+
         return decode_zstd(Feed(chunks))
+    from streamerge.codecs.members import decode_members
+
     return decode_members(codec, Feed(chunks))
+
+
+def encode(codec: Codec, level: int | None = None) -> Encoder:
+    """A compressor that writes ``codec``; see :func:`streamerge.codecs.encode.new_encoder`."""
+    from streamerge.codecs.encode import new_encoder
+
+    return new_encoder(codec, level)
 
 
 def _decode_none(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import zstandard
 
 from streamerge.codecs.magic import Codec
 
-__all__ = ["Encoder", "encode"]
+__all__ = ["Encoder", "new_encoder"]
 
 _BLOCK = 256 * 1024
 """Bytes that a compressor is given at a time."""
@@ -30,7 +30,7 @@ class Encoder(Protocol):
         """End the stream; returns the rest of the output. To be called once, and nothing after it."""
 
 
-def encode(codec: Codec, level: int | None = None) -> Encoder:
+def new_encoder(codec: Codec, level: int | None = None) -> Encoder:
     """A compressor that writes ``codec``, with the usual level of its tool if ``level`` is None.
 
     The output depends on the data, the level and the library's version, and on nothing else: one thread, no

@@ -9,46 +9,18 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streamerge.errors import SinkError, show
 from streamerge.metadata import Metadata
+from streamerge.sinks.ownership import Ownership, is_root
 
-__all__ = ["Attributes", "IdMap", "Ownership", "Plan"]
+__all__ = ["Attributes", "Plan"]
 
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 _NAMESPACES = (b"user", b"trusted", b"security", b"system")
 _ACCESS = b"system.posix_acl_access"
 _UNMAPPED = (-1, -1)
-
-
-@dataclass(frozen=True, slots=True)
-class IdMap:
-    """Ranges (first id in the image, first id on the host, how many), as ``--uid-map C:H:N`` gives them."""
-
-    ranges: tuple[tuple[int, int, int], ...] = ()
-
-    def __call__(self, number: int) -> int:
-        """Map one id; without ranges every id is itself. Raises SinkError for an id in no range."""
-        if not self.ranges:
-            return number
-        for inside, outside, count in self.ranges:
-            if inside <= number < inside + count:
-                return outside + number - inside
-        raise SinkError(f"no --uid-map or --gid-map range holds the id {number}")
-
-
-def _is_root() -> bool:
-    return hasattr(os, "geteuid") and os.geteuid() == 0
-
-
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """Whose the files become. ``same_owner``: the image's owners, else the caller's."""
-
-    same_owner: bool = field(default_factory=_is_root)
-    uids: IdMap = IdMap()
-    gids: IdMap = IdMap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +40,7 @@ class Attributes:
         self._ownership = ownership
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._umask = _current_umask()
-        self._may_refuse_owner = not _is_root() or not _is_initial_namespace()
+        self._may_refuse_owner = not is_root() or not _is_initial_namespace()
 
     def plan(self, mode: int, uid: int, gid: int, *, xattrs: bool = False) -> Plan:
         """The fewest calls that give a new file its mode and owner; setuid and setgid come after the owner.

@@ -15,10 +15,14 @@ from typing import ClassVar, TypeVar
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import SinkError, show
+from streamerge.fork import can_fork
+from streamerge.hotpath import files_of
 from streamerge.metadata import Metadata, metadata
-from streamerge.sinks.attributes import Attributes, Ownership, Plan
+from streamerge.sinks.attributes import Attributes, Plan
+from streamerge.sinks.crew import Crew
 from streamerge.sinks.dirfds import DirectoryFds
 from streamerge.sinks.output import partial_name
+from streamerge.sinks.ownership import Ownership
 from streamerge.sinks.replace import mounts_in, remove_tree, replace_tree, sync_filesystem
 from streamerge.sparse import is_sparse, sparse_file
 from streamerge.tarheader import parse_number
@@ -37,8 +41,9 @@ Body = Iterable[bytes | memoryview]
 class DirectorySink:
     """Writes entries below ``path``, which appears, complete, when the merge is finished.
 
-    ``force`` lets it replace a directory that is not empty. ``warn`` gets a line for each kind of thing that
-    the system refused. Raises SinkError for everything that the file system says.
+    ``force`` lets it replace a directory that is not empty. ``helpers`` processes make small files beside this one;
+    they are forked, so a program with threads of its own had better have none. ``warn`` gets a line for each kind of
+    thing that the system refused. Raises SinkError for everything that the file system says.
     """
 
     any_order = True
@@ -52,6 +57,7 @@ class DirectorySink:
         xattrs: bool = True,
         force: bool = False,
         fsync: bool = True,
+        helpers: int = 0,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._path = os.path.realpath(path)
@@ -60,6 +66,8 @@ class DirectorySink:
         self._fsync = fsync
         self._warn = warn
         self._xattrs = xattrs
+        self._helpers = helpers if can_fork() else 0
+        self._crew: Crew | None = None
         self._attributes = Attributes(ownership if ownership is not None else Ownership())
         self._plans: dict[bytes, Plan] = {}
         self._check_destination()
@@ -71,36 +79,23 @@ class DirectorySink:
         with _failures(entry.path):
             self._make[entry.kind](self, entry, body)
 
-    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
-        """Create one plain file: what :meth:`add` does, with the least work that is possible.
+    def enter(self, directory: bytes) -> None:
+        """Make sure that a directory (``b"a/b/"``) is there."""
+        if directory[:-1] not in self._directories:
+            with _failures(directory):
+                self._make_parents(directory[:-1])
 
-        Mode and owner of most files are among a few, so what they need is worked out once for each.
-        """
-        key = header[100:124]
-        try:
-            plan = self._plans.get(key) or self._new_plan(key)
-            directory = path[: cut - 1] if cut else b""
-            if directory not in self._directories:
-                self._make_parents(directory)
-            fd = os.open(path[cut:], _CREATE, plan.create, dir_fd=self._fds.get(directory))
-            try:
-                if body:
-                    _write(fd, body)
-                if plan.owner is not None:
-                    self._attributes.own(fd, plan.owner)
-                if plan.mode is not None:
-                    os.fchmod(fd, plan.mode)
-                mtime = parse_number(header[136:148]) * 1_000_000_000
-                os.utime(fd, ns=(mtime, mtime))
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise _failed(error).at(path=path) from error
-        except SinkError as error:
-            raise error.at(path=path) from error.__cause__
+    def write_files(self, run: bytes | memoryview) -> None:
+        """Create the plain files of a run: by the helpers, or here where they have enough to do."""
+        if self._helpers and self._crew is None:
+            before = self._attributes.refused.copy()
+            self._crew = Crew(self._helpers, self._make_files, lambda: self._attributes.refused - before)
+        if self._crew is None or not self._crew.takes(run):
+            self._make_files(memoryview(run))
 
     def restart(self) -> None:
         """Remove what is there and begin again."""
+        self._dismiss()
         self._close()
         with _failures():
             remove_tree(self._partial)
@@ -108,6 +103,9 @@ class DirectorySink:
 
     def finish(self) -> None:
         """Give the directories their metadata, flush to disk, and take the destination's place."""
+        if self._crew is not None:
+            for refused in self._crew.finish():
+                self._attributes.refused.update(refused)
         for path in sorted(self._directories, reverse=True):
             with _failures(path):
                 self._finish_directory(path)
@@ -123,9 +121,16 @@ class DirectorySink:
 
     def abort(self) -> None:
         """Remove the partial tree."""
+        self._dismiss()
         self._close()
         with contextlib.suppress(OSError):
             remove_tree(self._partial)
+
+    def _dismiss(self) -> None:
+        """Have no helper left that could still make files."""
+        if self._crew is not None:
+            self._crew.kill()
+            self._crew = None
 
     def _remove_old(self, old: str) -> None:
         """Remove the tree that was replaced. The output is complete by now, so that a failure is no error."""
@@ -171,6 +176,35 @@ class DirectorySink:
         root, self._root = self._root, -1
         if root >= 0:
             os.close(root)
+
+    # -- many files --------------------------------------------------------------------------------
+
+    def _make_files(self, run: memoryview) -> None:
+        """Create files as :meth:`add` does, with the least work that is possible; helpers do it in their processes.
+
+        Mode and owner of most files are among a few, so what they need is worked out once for each.
+        """
+        path = b""
+        try:
+            for path, cut, header, body in files_of(run):
+                key = header[100:124]
+                plan = self._plans.get(key) or self._new_plan(key)
+                fd = os.open(path[cut:], _CREATE, plan.create, dir_fd=self._fds.get(path[: cut - 1] if cut else b""))
+                try:
+                    if body:
+                        _write(fd, body)
+                    if plan.owner is not None:
+                        self._attributes.own(fd, plan.owner)
+                    if plan.mode is not None:
+                        os.fchmod(fd, plan.mode)
+                    mtime = parse_number(header[136:148]) * 1_000_000_000
+                    os.utime(fd, ns=(mtime, mtime))
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            raise _failed(error).at(path=path) from error
+        except SinkError as error:
+            raise error.at(path=path) from error.__cause__
 
     # -- one entry ---------------------------------------------------------------------------------
 
@@ -235,6 +269,8 @@ class DirectorySink:
             self._attributes.refused["hard links to devices"] += 1
             self._refused_paths.add(entry.path)
             return
+        if self._crew is not None:
+            self._crew.wait()  # the source may be theirs to make
         parent, name = self._parent(entry.path)
         parent = os.dup(parent)  # the source's directory may push it out of the cache
         try:

@@ -7,11 +7,11 @@ flush to disk; what was there before stays until then.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import secrets
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from streamerge.errors import SinkError
@@ -89,6 +89,13 @@ class FileOutput:
         """Append all pieces."""
         _write_all(self._fd, pieces, self._path)
 
+    def copy(self, fd: int, size: int) -> int:
+        """Append bytes of a file without looking at them; return how many the system could."""
+        if not hasattr(os, "copy_file_range"):
+            return 0
+        with _write_errors(self._path):
+            return _copy_range(fd, self._fd, size)
+
     def rewind(self) -> None:
         """Empty the file."""
         os.ftruncate(self._fd, 0)
@@ -140,7 +147,7 @@ def partial_name(path: str) -> str:
     """A name beside ``path`` for what is not complete yet: ``.NAME.partial-XXXX``."""
     directory, name = os.path.split(path)
     short = os.fsdecode(os.fsencode(name)[:200])
-    return os.path.join(directory, f".{short}.partial-{secrets.token_hex(4)}")
+    return os.path.join(directory, f".{short}.partial-{os.urandom(4).hex()}")
 
 
 def fsync_directory(path: str) -> None:
@@ -153,7 +160,7 @@ def fsync_directory(path: str) -> None:
 
 
 def _write_all(fd: int, pieces: Sequence[bytes | memoryview], name: str) -> None:
-    try:
+    with _write_errors(name):
         written = os.writev(fd, pieces)
         if written == sum(map(len, pieces)):
             return
@@ -163,7 +170,32 @@ def _write_all(fd: int, pieces: Sequence[bytes | memoryview], name: str) -> None
             rest = memoryview(piece)[skipped:]
             while rest:
                 rest = rest[os.write(fd, rest) :]
+
+
+@contextlib.contextmanager
+def _write_errors(name: str) -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError as error:
         raise ClosedPipe(f"{name}: nobody reads it any more") from error
     except OSError as error:
         raise SinkError(f"cannot write {name}: {error.strerror}") from error
+
+
+_COPIED_AT_ONCE = 8 << 20
+"""Bytes; a signal is heard in between."""
+
+_CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
+"""What copy_file_range(2) says of files that can be read and written, but not copied so: on two file systems, say."""
+
+
+def _copy_range(source: int, target: int, size: int) -> int:
+    """Copy from file to file, which may share blocks, as far as the system can; return how many bytes that was."""
+    left = size
+    try:
+        while left and (count := os.copy_file_range(source, target, min(left, _COPIED_AT_ONCE))):
+            left -= count
+    except OSError as error:
+        if error.errno not in _CANNOT_COPY:
+            raise
+    return size - left

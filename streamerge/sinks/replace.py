@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -106,6 +105,8 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 def sync_filesystem(fd: int) -> None:
     """Flush the file system that ``fd`` is on (syncfs(2)). Raises OSError."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "syncfs"):
         os.sync()
@@ -115,6 +116,8 @@ def sync_filesystem(fd: int) -> None:
 
 def _exchange(new: str, path: str) -> bool:
     """Let two trees change places; False where the kernel or the file system cannot."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         return False

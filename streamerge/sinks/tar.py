@@ -37,6 +37,16 @@ class TarSink:
         if self._pending >= _MAX_PENDING or len(self._pieces) >= _MAX_PIECES:
             self._flush()
 
+    def copy(self, fd: int, size: int) -> int:
+        """Append bytes of a file, from where its descriptor stands, if the output can; return how many."""
+        copy = getattr(self._output, "copy", None)
+        if copy is None:
+            return 0
+        self._flush()
+        copied: int = copy(fd, size)
+        self._size += copied
+        return copied
+
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
         """Append an entry: its headers as they came where they may be, its body, its padding."""
         self.write(raw(entry))

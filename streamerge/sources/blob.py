@@ -10,7 +10,7 @@ from streamerge.digest import Digest, Hasher, Promise, checked
 from streamerge.errors import DigestMismatch, FormatError, LayerError, StreamergeError
 from streamerge.interfaces import Stream
 from streamerge.sources.extent import Extent, ExtentStream
-from streamerge.streams import ChunkStream
+from streamerge.streams import ChunkStream, reader_for
 
 __all__ = ["BlobLayer", "Warn"]
 
@@ -55,8 +55,8 @@ class BlobLayer:
         codec = detect(blob.head(HEAD_SIZE))
         self._compare_codec(codec, extent)
         if self.verify and not self.verified:
-            return ChunkStream(self._checked(codec, blob))
-        return blob if codec is Codec.NONE else ChunkStream(decode(codec, blob.chunks()))
+            return ChunkStream(self._checked(codec, blob), reader_for(extent.size))
+        return blob if codec is Codec.NONE else ChunkStream(decode(codec, blob.chunks()), reader_for(extent.size))
 
     def check(self) -> None:
         """See whether the blob is there and has its size, which costs nothing; :meth:`open` does the same later."""
@@ -64,6 +64,10 @@ class BlobLayer:
             self._check_size(self.find())
         except (LayerError, DigestMismatch) as error:
             raise error.at(index=self.index, layer=f"layer {self.index} ({self.name})") from error.__cause__
+
+    def vouch(self) -> None:
+        """From now on the layer need not be verified again."""
+        self.verified = True
 
     def explain(self, error: StreamergeError) -> StreamergeError:
         """A blob that is not what was promised is why its tar makes no sense: read it all once to know."""
@@ -90,7 +94,6 @@ class BlobLayer:
             else:
                 raw = checked(blob.chunks(), packed, hasher=hasher)
                 yield from checked(_decoded(codec, raw), content, hasher=hasher)
-        self.verified = True
 
     def _compare_codec(self, found: Codec, extent: Extent) -> None:
         """Magic wins over the media type, as in container runtimes, but somebody should know."""

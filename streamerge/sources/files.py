@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
 from streamerge.errors import LayerError, StreamergeError, UsageError, show
 from streamerge.interfaces import Layer, Stream
-from streamerge.streams import ChunkStream, FileStream, read_chunks
+from streamerge.streams import ChunkStream, FileStream, read_chunks, reader_for
 
 __all__ = ["LayerFile", "LayerPipe", "layer_files"]
 
@@ -40,7 +40,8 @@ class LayerFile:
             raise
         if codec is Codec.NONE:
             return FileStream(fd, self.path)
-        return ChunkStream(decode(codec, read_chunks(fd, self.path)))
+        size = os.fstat(fd).st_size
+        return ChunkStream(decode(codec, read_chunks(fd, self.path)), reader_for(size))
 
     def _check_unchanged(self, fd: int) -> None:
         """A file that is opened again must be the one that was read before."""

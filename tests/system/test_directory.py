@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamerge import DirectorySink, Options, merge
-from streamerge.sinks.attributes import IdMap, Ownership
+from streamerge.sinks.ownership import IdMap, Ownership
 from tests.support import model, overlay, tree
 from tests.support.command import run
 from tests.support.layers import SECOND, Dialect, EntrySpec, Kind, Layer

@@ -454,9 +454,9 @@ class Stepwise:
         while (entry := reader.next_entry()) is not None:
             self._sink.add(entry, reader.body())
 
-    def put(self, path: bytes) -> None:
-        header = Layer().file(path, b"x").tar()[:512]
-        self._sink.put(path, path.rfind(b"/") + 1, header, memoryview(b"x"))
+    def write_files(self, path: bytes) -> None:
+        self._sink.enter(path[: path.rfind(b"/") + 1])
+        self._sink.write_files(Layer().file(path, b"x").tar()[:1024])
 
     def finish(self) -> None:
         self._sink.finish()
@@ -477,8 +477,8 @@ def many_directories() -> Layer:
     "step",
     [
         lambda sink: sink.add(Layer().file(b"a/passwd", b"pwned")),
-        lambda sink: sink.put(b"a/passwd"),
-        lambda sink: sink.put(b"a/b/passwd"),
+        lambda sink: sink.write_files(b"a/passwd"),
+        lambda sink: sink.write_files(b"a/b/passwd"),
         lambda sink: sink.add(Layer().dir(b"a/new", mode=0o777)),
         lambda sink: sink.add(Layer().symlink(b"a/passwd", b"x")),
         lambda sink: sink.add(Layer().fifo(b"a/new")),
@@ -517,7 +517,7 @@ def test_a_symlink_put_where_something_is_to_be_made(canary: Canary, above: Path
     os.symlink(canary.path / "etc" / "passwd", sink.partial / "x")
     if kind == "plain":
         with pytest.raises(StreamergeError):
-            sink.put(b"x")
+            sink.write_files(b"x")
         sink.abort()
     else:
         sink.add(layers[kind])

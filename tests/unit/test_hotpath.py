@@ -8,7 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamerge import Options, Report, StreamergeError, TarSink, merge
+from streamerge import Options, Report, StreamergeError, TarSink
+from streamerge import merge as merge_layers
+from streamerge.hotpath import Door, Tally, files_of, scan
+from streamerge.merge import Merge
+from streamerge.streams import ChunkStream
+from streamerge.tarreader import TarReader
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer
 from tests.support.merged import BytesLayer, BytesOutput
 from tests.support.strategies import mutated, stacks
@@ -32,7 +37,7 @@ def outcome(layers: Sequence[bytes], *, plain: bool, chunk: int, reopenable: boo
     output = BytesOutput()
     stack = [BytesLayer(data, chunk=chunk, reopenable=reopenable) for data in layers]
     try:
-        report: Report = merge(stack, TarSink(output), Options(plain=plain))
+        report: Report = merge_layers(stack, TarSink(output), Options(plain=plain))
     except StreamergeError as error:
         return None, str(error)
     counts = (report.layers, report.written, report.hidden, report.hidden_bytes, report.promoted)
@@ -151,7 +156,7 @@ class TestWhatItLeavesToStep:
         for chunk in (512, 1 << 16):
             output = BytesOutput(rewinds=False)
             with pytest.raises(StreamergeError, match="twice"):
-                merge([BytesLayer(layer, chunk=chunk)], TarSink(output))
+                merge_layers([BytesLayer(layer, chunk=chunk)], TarSink(output))
             assert output.data is None
 
     def test_globals_turn_it_off(self) -> None:
@@ -160,3 +165,45 @@ class TestWhatItLeavesToStep:
         output, _ = outcome([layer.tar()], plain=False, chunk=1 << 16)
         assert output is not None
         assert output.count(b"7 uid=7\n"[1:]) == 2
+
+
+class TestFilesOf:
+    def test_a_run_taken_apart_again(self) -> None:
+        long = b"d" * 90 + b"/" + b"e" * 60 + b"/f"
+        layer = Layer().file(b"a", b"1" * 700).file(b"d/b").file(b"d/c", b"2" * 512).file(long, b"3", mtime=5)
+        run = layer.tar(Dialect.USTAR)[: 512 * 8]
+        found = [(path, path[cut:], header[:5], bytes(body)) for path, cut, header, body in files_of(memoryview(run))]
+        assert found == [
+            (b"a", b"a", b"a\0\0\0\0", b"1" * 700),
+            (b"d/b", b"b", b"d/b\0\0", b""),
+            (b"d/c", b"c", b"d/c\0\0", b"2" * 512),
+            (long, b"f", b"e" * 5, b"3"),
+        ]
+
+    def test_the_last_padding_may_be_missing(self) -> None:
+        run = Layer().file(b"a", b"1").file(b"b", b"2" * 513).tar()[: 512 * 3 + 513]
+        assert [bytes(body) for *_, body in files_of(memoryview(run))] == [b"1", b"2" * 513]
+
+
+def test_hidden_entries_after_a_stepped_one_are_not_stepped() -> None:
+    """Found by counting: behind a hidden entry that went to ``step``, all hidden ones that followed did."""
+    older = Layer().dir(b"d").dir(b"d/e").file(b"d/e/\\xff", b"x" * 600, xattrs={b"user.a": b"b"})
+    for number in range(50):
+        older = older.file(b"d/e/%d" % number, b"x" * 600)
+    reader = TarReader(ChunkStream([older.tar()]))
+    merge = Merge()
+    newer = merge.begin(1)
+    for entry in iter(TarReader(ChunkStream([Layer().whiteout(b"d").tar()])).next_entry, None):
+        newer.place(entry)
+    view = merge.begin(0)
+    steps = 0
+
+    def step() -> bool:
+        nonlocal steps
+        steps += 1
+        entry = reader.next_entry()
+        return entry is not None and bool(view.place(entry))
+
+    tally = Tally()
+    scan(reader, view, Door(write=lambda _: None, release=lambda: None, step=step), tally)
+    assert (tally.hidden, steps) == (50, 4), "two directories, one xattr, the end"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -9,25 +11,35 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from streamerge.errors import LayerError
+from streamerge.forked import ForkedStream
 from streamerge.interfaces import Layer, Stream
-from streamerge.readahead import ReadAhead
-from streamerge.streams import ChunkStream
+from streamerge.readahead import ReadAhead, ThreadStream
+from streamerge.streams import ChunkStream, Reader
 from tests.support.merged import BytesLayer
 
 
 class FakeLayer:
     """A layer of given chunks; an exception among them is raised."""
 
-    reopenable = True
     name = "fake"
 
-    def __init__(self, chunks: Iterable[bytes | BaseException]) -> None:
+    def __init__(
+        self,
+        chunks: Iterable[bytes | BaseException],
+        reader: Reader = Reader.THREAD,
+        *,
+        reopenable: bool = True,
+    ) -> None:
+        self.reopenable = reopenable
         self._chunks = chunks
+        self._reader = reader
+        self.opened = 0
         self.given = 0
         self.closed = False
 
     def open(self) -> Stream:
-        return ChunkStream(self._run())
+        self.opened += 1
+        return ChunkStream(self._run(), self._reader)
 
     def _run(self) -> Iterator[bytes]:
         try:
@@ -78,23 +90,28 @@ def wait_for_thread() -> None:
 
 
 class TestOrder:
-    @pytest.mark.parametrize("budget", [1, 5, 1 << 20])
-    def test_each_layer_in_turn(self, budget: int) -> None:
+    @pytest.mark.parametrize("budget", [0, 1, 5, 1 << 20])
+    @pytest.mark.parametrize("processes", [False, True])
+    def test_each_layer_in_turn(self, budget: int, processes: bool) -> None:
         layers: list[Layer] = [
-            FakeLayer([b"a", b"", b"b"]),
-            FakeLayer([]),
-            FakeLayer([b"c" * 10] * 10),
-            SeekingLayer(b"d"),
+            layer
+            for reader in Reader
+            for layer in (
+                FakeLayer([b"a", b"", b"b"], reader),
+                FakeLayer([], reader),
+                FakeLayer([b"c" * 10] * 10, reader),
+                SeekingLayer(b"d"),
+            )
         ]
-        with ReadAhead(layers, budget) as ahead:
-            assert [all_of(stream) for stream in ahead.streams()] == [b"ab", b"", b"c" * 100, b"d"]
+        with ReadAhead(layers, budget, processes=processes) as ahead:
+            assert [all_of(stream) for stream in ahead.streams()] == [b"ab", b"", b"c" * 100, b"d"] * 3
         wait_for_thread()
 
     def test_a_stream_that_seeks_is_handed_over(self) -> None:
         layer = SeekingLayer(b"x")
         with ReadAhead([layer]) as ahead:
-            (stream,) = ahead.streams()
-            assert stream is layer.streams[0]
+            for stream in ahead.streams():
+                assert stream is layer.streams[0]
             assert layer.streams[0].closed
 
     def test_no_layers(self) -> None:
@@ -102,10 +119,98 @@ class TestOrder:
             assert list(ahead.streams()) == []
 
 
+class TestWhoReads:
+    @pytest.mark.parametrize(
+        ("reader", "processes", "kind"),
+        [
+            (Reader.NOBODY, True, ChunkStream),
+            (Reader.THREAD, True, ThreadStream),
+            (Reader.PROCESS, True, ForkedStream),
+            (Reader.PROCESS, False, ThreadStream),
+        ],
+    )
+    def test_as_the_stream_says_and_the_caller_allows(self, reader: Reader, processes: bool, kind: type) -> None:
+        with ReadAhead([FakeLayer([b"a"], reader)], processes=processes) as ahead:
+            assert [type(stream) for stream in ahead.streams()] == [kind]
+        wait_for_thread()
+
+    def test_a_stream_of_others_is_read_by_a_thread(self) -> None:
+        """It need not say who should read it."""
+
+        class Bare:
+            seeks = False
+
+            def __init__(self) -> None:
+                self._inner = ChunkStream([b"x"])
+
+            def read(self) -> bytes:
+                return self._inner.read()
+
+            def skip(self, size: int) -> int:
+                return self._inner.skip(size)
+
+            def close(self) -> None:
+                self._inner.close()
+
+        class Other:
+            name, reopenable = "other", True
+
+            def open(self) -> Stream:
+                return Bare()
+
+        with ReadAhead([Other()], processes=True) as ahead:
+            assert [(type(stream), all_of(stream)) for stream in ahead.streams()] == [(ThreadStream, b"x")]
+        wait_for_thread()
+
+
+class TestAhead:
+    def test_the_next_layer_is_read_meanwhile(self) -> None:
+        layers = [FakeLayer([b"a"]), FakeLayer([b"b"])]
+        with ReadAhead(layers) as ahead:
+            next(ahead.streams())
+            deadline = time.monotonic() + 5
+            while not layers[1].given and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert layers[1].given == 1
+
+    @pytest.mark.parametrize("processes", [False, True])
+    def test_two_layers_at_once_and_no_more(self, processes: bool) -> None:
+        endless = [FakeLayer(itertools.repeat(b"x" * 1000), Reader.PROCESS) for _ in range(4)]
+        with ReadAhead(endless, 2 << 20, processes=processes) as ahead:
+            next(ahead.streams()).read()
+            assert [layer.opened for layer in endless] == [1, 1, 0, 0]
+        wait_for_thread()
+
+    def test_on_behind_layers_that_nobody_need_read(self) -> None:
+        last = FakeLayer([b"b"])
+        layers: list[Layer] = [FakeLayer([b"a"], Reader.PROCESS), *(SeekingLayer() for _ in range(3)), last]
+        with ReadAhead(layers, processes=True) as ahead:
+            next(ahead.streams())
+            assert last.opened
+
+    def test_but_not_without_end(self) -> None:
+        """Each of a thousand plain files would take a descriptor."""
+        layers = [SeekingLayer() for _ in range(100)]
+        with ReadAhead(layers) as ahead:
+            next(ahead.streams())
+            assert sum(len(layer.streams) for layer in layers) <= 8
+
+    def test_a_pipe_is_opened_when_it_is_its_turn(self) -> None:
+        """Whoever fills two FIFOs one after the other would wait for us for ever, and we for him."""
+        layers = [FakeLayer([b"a"]), FakeLayer([b"b"], reopenable=False), FakeLayer([b"c"])]
+        with ReadAhead(layers) as ahead:
+            streams = ahead.streams()
+            all_of(next(streams))
+            assert [layer.opened for layer in layers] == [1, 0, 0]
+            all_of(next(streams))
+            assert [layer.opened for layer in layers] == [1, 1, 1]
+        wait_for_thread()
+
+
 class TestBounds:
     def test_no_more_than_the_budget_waits(self) -> None:
         layer = FakeLayer([bytes(1000)] * 100)
-        with ReadAhead([layer], 5000) as ahead:
+        with ReadAhead([layer], 10_000) as ahead:
             stream = next(ahead.streams())
             read = 0
             for _ in range(10):
@@ -116,27 +221,31 @@ class TestBounds:
         wait_for_thread()
         assert layer.closed
 
-    def test_on_into_the_next_layer(self) -> None:
-        layers = [FakeLayer([b"a"]), FakeLayer([b"b"])]
-        with ReadAhead(layers) as ahead:
-            next(ahead.streams())
-            deadline = time.monotonic() + 5
-            while not layers[1].given and time.monotonic() < deadline:
-                time.sleep(0.001)
-            assert layers[1].given == 1
+    def test_most_of_the_memory_is_for_the_next_layer(self) -> None:
+        endless = [FakeLayer(itertools.repeat(bytes(1 << 18)), Reader.PROCESS) for _ in range(2)]
+        with ReadAhead(endless, 16 << 20, processes=True) as ahead:
+            stream = next(ahead.streams())
+            for _ in range(200):
+                stream.read()
+            at_hand, following = ahead._open
+            assert isinstance(at_hand, ForkedStream)
+            assert isinstance(following, ForkedStream)
+            assert (len(at_hand.held), len(following.held)) == (4, 12)
 
 
 class TestErrors:
     @pytest.mark.parametrize("error", [LayerError("x"), MemoryError("x"), KeyboardInterrupt("x")])
-    def test_are_raised_where_the_merge_meets_them(self, error: BaseException) -> None:
-        layers = [FakeLayer([b"a"]), FakeLayer([b"b", error])]
-        with ReadAhead(layers) as ahead:
+    @pytest.mark.parametrize("reader", Reader)
+    def test_are_raised_where_the_merge_meets_them(self, error: BaseException, reader: Reader) -> None:
+        layers = [FakeLayer([b"a"]), FakeLayer([b"b", error], reader)]
+        with ReadAhead(layers, processes=True) as ahead:
             streams = ahead.streams()
             assert all_of(next(streams)) == b"a"
             stream = next(streams)
-            assert stream.read() == b"b"
+            if reader is not Reader.PROCESS:  # where what is in a slot goes with it
+                assert stream.read() == b"b"
             with pytest.raises(type(error), match="x"):
-                stream.read()
+                all_of(stream)
         wait_for_thread()
 
     def test_of_opening(self) -> None:
@@ -149,45 +258,39 @@ class TestErrors:
             assert all_of(next(streams)) == b"a"
             with pytest.raises(LayerError, match="is missing"):
                 next(streams)
+        wait_for_thread()
 
 
 class TestNothingIsLeft:
     """Found here: a plain file's descriptor stayed open after a merge that failed in its middle."""
 
-    def test_after_a_failure_in_the_middle(self) -> None:
-        given, waiting, behind = SeekingLayer(b"a"), SeekingLayer(b"b"), FakeLayer([b"c"] * 5)
-        with pytest.raises(RuntimeError), ReadAhead([given, waiting, behind], 2) as ahead:  # noqa: PT012
+    @pytest.mark.parametrize("reader", Reader)
+    def test_after_a_failure_in_the_middle(self, reader: Reader) -> None:
+        given, waiting, behind = SeekingLayer(b"a"), SeekingLayer(b"b"), FakeLayer([b"c"] * 5, reader)
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(RuntimeError), ReadAhead([given, waiting, behind], 2, processes=True) as ahead:  # noqa: PT012
             streams = ahead.streams()
             next(streams)
-            deadline = time.monotonic() + 5
-            while not behind.given and time.monotonic() < deadline:
-                time.sleep(0.001)
+            assert behind.opened
             raise RuntimeError
         wait_for_thread()
         assert [stream.closed for stream in given.streams + waiting.streams] == [True, True]
-        assert behind.closed
+        assert set(os.listdir("/proc/self/fd")) == before
+        assert_no_children()
 
-    def test_of_a_layer_that_opens_too_late(self) -> None:
-        gate = threading.Event()
-
-        class Late(SeekingLayer):
-            def open(self) -> Stream:
-                assert gate.wait(5)
-                return super().open()
-
-        layer = Late(b"x")
-        with ReadAhead([layer]):
-            pass
-        gate.set()
-        wait_for_thread()
-        assert [stream.closed for stream in layer.streams] == [True]
-
-    def test_the_thread_goes(self) -> None:
+    @pytest.mark.parametrize("processes", [False, True])
+    def test_whoever_reads_goes(self, processes: bool) -> None:
         for _ in range(5):
-            with ReadAhead([FakeLayer([bytes(100)] * 100)], 10):
-                pass
+            with ReadAhead([FakeLayer([bytes(100)] * 100, Reader.PROCESS)], 10, processes=processes) as ahead:
+                next(ahead.streams())
         wait_for_thread()
         assert "streamerge-read-ahead" not in [thread.name for thread in threading.enumerate()]
+        assert_no_children()
+
+
+def assert_no_children() -> None:
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_a_budget_of_nothing_still_moves() -> None:

@@ -112,7 +112,7 @@ class TestSpool:
 
     def test_unpacked_in_memory_packed_on_disk(self) -> None:
         spool = Spool(1 << 20)
-        spool.packs = False
+        spool.raw = 1 << 20
         spool.write(bytes(64 << 20))
         assert spool._file is not None
         assert 0 < os.fstat(spool._file.fileno()).st_size < 1 << 20

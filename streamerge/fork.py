@@ -1,0 +1,79 @@
+"""A process that does one thing beside us, and is forked, not started anew: it has what we have at that moment.
+
+That costs some two milliseconds, and nothing needs to be packed up for it. It is for work that needs but its own
+memory and descriptors. Where other threads run, the process takes none of them along, so what it does must touch
+nothing that they could have locked: no import, no output, no logging.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+__all__ = ["Child", "can_fork"]
+
+
+def can_fork() -> bool:
+    """Whether this system lets a process go on in two, and means it well (macOS's libraries do not)."""
+    return sys.platform == "linux"
+
+
+class Child:
+    """A process that calls ``work`` and is gone; ``close`` are descriptors that are ours and not its own.
+
+    What comes of the work, exceptions included, the work itself must tell. A terminal's signals are left to us.
+    """
+
+    def __init__(self, work: Callable[[], None], close: Iterable[int] = ()) -> None:
+        everything = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._pid = _fork()
+            if not self._pid:
+                _live(work, close, everything)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, everything)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is still there."""
+        if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
+            self._pid = 0
+        return bool(self._pid)
+
+    def wait(self) -> None:
+        """Return when the process has ended by itself."""
+        if self._pid:
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def kill(self) -> None:
+        """End the process, wherever it is, and return when it is gone."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)  # not waited for yet, so the number is still its own
+            self.wait()
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of other threads, from Python 3.12 on: see above
+        return os.fork()
+
+
+def _live(work: Callable[[], None], close: Iterable[int], mask: set[int | signal.Signals]) -> NoReturn:
+    """All there is of the process: no clean-up at its end, since all that could be cleaned up is the parent's."""
+    try:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for fd in close:
+            os.close(fd)
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone
+            work()
+    finally:
+        os._exit(0)
