@@ -24,6 +24,7 @@ from streamerge.cli_images import choose_command, config_output, image_options, 
 from streamerge.errors import StreamergeError, UsageError
 from streamerge.interfaces import Sink
 from streamerge.progress import Terminal, summary
+from streamerge.readahead import DEFAULT_READ_AHEAD
 from streamerge.retain import DEFAULT_SPOOL_MEMORY
 from streamerge.run import merge
 from streamerge.sinks.opening import FORMATS, SinkOptions, format_of, open_sink
@@ -88,6 +89,8 @@ whiteout applied; it appears only when complete. The same layers give the same b
               "lists a path twice to a pipe; files do this by themselves.")  # fmt: skip
 @click.option("--spool-memory", type=size, default=str(DEFAULT_SPOOL_MEMORY), metavar="SIZE",
               help="Memory for what pipes cannot give twice; more goes to $TMPDIR. [default: 64M]")  # fmt: skip
+@click.option("--read-ahead", type=size, default=str(DEFAULT_READ_AHEAD), metavar="SIZE",
+              help="Memory for what is decoded before its turn, at least 2M. [default: 20M]")  # fmt: skip
 @click.option("--no-fsync", is_flag=True, help="Do not flush the output to disk before success is reported.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what a bare path was recognised as, and which image it is.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -98,6 +101,7 @@ def command(**given: Any) -> None:
         whiteouts=Whiteouts(given["whiteouts"]),
         rescan=given["rescan"],
         mtime=source_date_epoch(),
+        read_ahead=given["read_ahead"],
         processes=True,
         spool_memory=given["spool_memory"],
         exclude=given["exclude"],

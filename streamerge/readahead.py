@@ -20,7 +20,7 @@ from streamerge.streams import Chunks, Reader
 
 __all__ = ["DEFAULT_READ_AHEAD", "ReadAhead", "ThreadStream"]
 
-DEFAULT_READ_AHEAD = 32 << 20
+DEFAULT_READ_AHEAD = 20 << 20
 """Decoded bytes that may wait for the merge, of all layers together."""
 
 _LAYERS_AT_ONCE = 2

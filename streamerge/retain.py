@@ -51,10 +51,9 @@ class Spool:
         self._file: IO[bytes] | None = None
         self._file_end = 0
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another small body will stay in memory."""
-        return self._held + SMALL_BODY <= self.memory
+    def has_room(self, eighths: int = 8) -> bool:
+        """Whether another small body will stay within so many eighths of the memory."""
+        return self._held + SMALL_BODY <= self.memory * eighths // 8
 
     @property
     def end(self) -> int:
@@ -210,28 +209,27 @@ class Retainer:
     def wants(self, size: int, means: Means) -> bool:
         """Whether a body of ``size`` bytes is to be given to :meth:`keep`, so that it need not be read again."""
         if means is Means.SPOOL_SMALL:
-            return size <= SMALL_BODY and self._spool.has_room
+            return size <= SMALL_BODY and self._spool.has_room(7 if self._links else 4)
         return means is Means.SPOOL
 
     def begin(self, layer: int, means: Means) -> None:
         """Begin a layer: what is kept from now on is of it.
 
-        Bodies that most likely are dropped stay unpacked: to pack them takes ten times as long as to copy them. Where
-        hard links have been seen, some will be needed, and half of the memory is for packed ones: twice as many.
+        Bodies that most likely are dropped stay unpacked, up to half of the memory: to pack them takes ten times as
+        long as to copy them. Once hard links have been seen, some will be needed: then a quarter of it is for unpacked
+        ones, and five eighths for packed ones.
         """
         self._means = means
         self._spool.raw = 0
         if means is Means.SPOOL_SMALL:
-            self._spool.raw = self._spool.memory // 2 if self._links else self._spool.memory
+            self._spool.raw = self._spool.memory // (4 if self._links else 2)
         self._layer = layer
         self._mark = self._spool.end
         self._kept[layer] = _Kept()
 
     def expect_links(self) -> None:
         """Take note that the layers hold hard links."""
-        if not self._links:
-            self._links = True
-            self._spool.raw //= 2
+        self._links = True
 
     def keep_hidden(self, offset: int, data: memoryview) -> None:
         """Keep a hidden entry, raw headers and body, if it would be read again at a cost and there is room."""

@@ -12,7 +12,7 @@ translated here, so a caller sees only :class:`~streamerge.errors.LayerError`, a
 ``feed``     the compressed bytes, taken in pieces
 ``members``  gzip, lz4, xz, bzip2: one loop, for their libraries share a protocol
 ``zstd``     zstd, whose library does not
-``encode``   the way back
+``encoders`` the way back
 
 The libraries are imported by the one that is used, since a merge of plain layers needs none of them.
 """
@@ -26,7 +26,7 @@ from streamerge.codecs.feed import CHUNK, Feed
 from streamerge.codecs.magic import HEAD_SIZE, Codec, codec_for_suffix, detect
 
 if TYPE_CHECKING:
-    from streamerge.codecs.encode import Encoder
+    from streamerge.codecs.encoders import Encoder
 
 __all__ = ["CHUNK", "HEAD_SIZE", "Codec", "codec_for_suffix", "decode", "detect", "encode"]
 
@@ -57,8 +57,8 @@ def decode(codec: Codec, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def encode(codec: Codec, level: int | None = None) -> Encoder:
-    """A compressor that writes ``codec``; see :func:`streamerge.codecs.encode.new_encoder`."""
-    from streamerge.codecs.encode import new_encoder
+    """A compressor that writes ``codec``; see :func:`streamerge.codecs.encoders.new_encoder`."""
+    from streamerge.codecs.encoders import new_encoder
 
     return new_encoder(codec, level)
 

@@ -32,8 +32,12 @@ class Caller:
 NOBODY = Caller()
 
 _CHILD = """
-import ctypes, difflib, json, os, sys, tempfile, traceback
-import streamerge.cli, streamerge.exclude, pathspec
+import ctypes, difflib, importlib, json, os, pathspec, pkgutil, sys, tempfile, traceback, urllib.parse
+import streamerge
+
+for module in pkgutil.walk_packages(streamerge.__path__, "streamerge."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 
 arguments, caller = json.loads(sys.argv[1])
 if caller["umask"] is not None:

@@ -1,8 +1,8 @@
 """Memory is a promise: peak resident size of the command, as the kernel counts it.
 
-Baseline is the interpreter with click and the decoders, some 25 MiB. On top: what waits between the threads
-(16 MiB and the codec's windows), a chunk here and there, the spool's memory where there are pipes, and the
-paths. A body, of whatever size, must add nothing.
+Baseline is the interpreter with click and the decoders, some 25 MiB. On top: what is decoded ahead (20 MiB, which
+all processes share), the codec's windows, a chunk here and there, the spool's memory where there are pipes, and
+the paths. A body, of whatever size, must add nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
 LIMIT = 96 * MIB
+TOGETHER = 128 * MIB
 BODY = 1 << 30
 PATHS = 200_000
 PER_PATH = 200
@@ -52,6 +54,33 @@ def peak(*arguments: str | Path, stdin: int = subprocess.DEVNULL) -> int:
     code, kilobytes = map(int, done.stdout.split())
     assert code == 0, done.stderr.decode()
     return kilobytes * 1024
+
+
+def together(*arguments: str | Path) -> int:
+    """The same of the command and all its processes together; what they share is counted once (PSS, proc(5))."""
+    process = subprocess.Popen(argv(*arguments, "-q", "--no-fsync"), env=environment({}), stdin=subprocess.DEVNULL)
+    most = 0
+    while process.poll() is None:
+        most = max(most, sum(map(proportional, [process.pid, *children(process.pid)])))
+        time.sleep(0.003)
+    assert process.returncode == 0
+    return most
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def proportional(pid: int) -> int:
+    """0 for a process that has just ended."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
 
 
 def assert_peak(measured: int, limit: int, what: str, record: Callable[[str, object], None]) -> None:
@@ -117,6 +146,17 @@ def reference(tmp_path: Path) -> int:
 
 def test_a_body_that_shows(large: Path, record_property: Callable[[str, object], None]) -> None:
     assert_peak(peak(large, "-o", "/dev/null"), LIMIT, f"{large.stem}, shown", record_property)
+
+
+@pytest.mark.parametrize("output", ["out.tar", "out/"])
+def test_two_large_layers_and_all_processes(
+    large: Path, tmp_path: Path, output: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Both layers are decoded at once, helpers make files; 128 MiB are for all of it."""
+    beside = tmp_path / "beside.tar"
+    beside.write_bytes(Layer().dir(b"e").link(b"e/kept", b"d/large").tar())
+    measured = together(large, beside, large, "-o", tmp_path / output)
+    assert_peak(measured, TOGETHER, f"{large.stem}, twice, all processes", record_property)
 
 
 def test_a_body_that_is_hidden(large: Path, hides: Path, record_property: Callable[[str, object], None]) -> None:
@@ -225,3 +265,14 @@ def test_many_paths(
     record_property("bytes a path", (measured - reference) / PATHS)
     print(f"{label}: {(measured - reference) / PATHS:.0f} bytes a path")
     assert_peak(measured, LIMIT + PATHS * PER_PATH, label, record_property)
+
+
+@pytest.mark.parametrize("output", ["out.tar", "out/"])
+def test_many_paths_and_all_processes(
+    many: Path, tmp_path: Path, output: str, record_property: Callable[[str, object], None]
+) -> None:
+    packed, above = tmp_path / "packed.tar.gz", tmp_path / "above.tar"
+    packed.write_bytes(zlib.compress(many.read_bytes(), 1, wbits=31))
+    above.write_bytes(PARENTS.tar())
+    measured = together(packed, above, "-o", tmp_path / output)
+    assert_peak(measured, TOGETHER + PATHS * 120, f"{PATHS:,} paths into {output}, all processes", record_property)

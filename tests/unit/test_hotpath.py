@@ -170,14 +170,14 @@ class TestWhatItLeavesToStep:
 class TestFilesOf:
     def test_a_run_taken_apart_again(self) -> None:
         long = b"d" * 90 + b"/" + b"e" * 60 + b"/f"
-        layer = Layer().file(b"a", b"1" * 700).file(b"d/b").file(b"d/c", b"2" * 512).file(long, b"3", mtime=5)
+        layer = Layer().file(b"a", b"1" * 700).file(b"d/b").file(b"d/c", b"2" * 512).file(long, b"3")
         run = layer.tar(Dialect.USTAR)[: 512 * 8]
-        found = [(path, path[cut:], header[:5], bytes(body)) for path, cut, header, body in files_of(memoryview(run))]
+        found = [(path, path[cut:], bytes(body)) for path, cut, _, body in files_of(memoryview(run))]
         assert found == [
-            (b"a", b"a", b"a\0\0\0\0", b"1" * 700),
-            (b"d/b", b"b", b"d/b\0\0", b""),
-            (b"d/c", b"c", b"d/c\0\0", b"2" * 512),
-            (long, b"f", b"e" * 5, b"3"),
+            (b"a", b"a", b"1" * 700),
+            (b"d/b", b"b", b""),
+            (b"d/c", b"c", b"2" * 512),
+            (long, b"f", b"3"),
         ]
 
     def test_the_last_padding_may_be_missing(self) -> None:

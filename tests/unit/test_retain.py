@@ -127,11 +127,11 @@ class TestSpool:
 
     def test_a_cut_gives_room_back(self) -> None:
         spool = Spool(8 << 20)
-        room = [spool.has_room]
+        room = [spool.has_room()]
         spool.write(NOISE * 2)
-        room.append(spool.has_room)
+        room.append(spool.has_room())
         spool.cut(100)
-        room.append(spool.has_room)
+        room.append(spool.has_room())
         assert room == [True, False, True]
         assert whole(spool) == NOISE[:100]
         spool.close()
@@ -231,6 +231,13 @@ class TestRetainer:
         assert not retainer.wants(0, Means.POSITION)
         assert retainer.wants(4 << 20, Means.SPOOL_SMALL)
         assert not retainer.wants((4 << 20) + 1, Means.SPOOL_SMALL)
+        spool.write(NOISE)
+        assert not retainer.wants(1, Means.SPOOL_SMALL), "half of the memory is as much as most images need"
+        spool.memory = 16 << 20
+        spool.write(NOISE)
+        assert not retainer.wants(1, Means.SPOOL_SMALL)
+        retainer.expect_links()
+        assert retainer.wants(1, Means.SPOOL_SMALL)
         spool.write(NOISE * 2)
         assert not retainer.wants(1, Means.SPOOL_SMALL)
         assert retainer.wants(1, Means.SPOOL)

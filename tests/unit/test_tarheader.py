@@ -159,9 +159,9 @@ class TestSums:
 
     def test_the_memory_is_bounded(self) -> None:
         sums = ExpectedSums()
-        for value in range(10_000):
+        for value in range(40_000):
             assert sums[b"%07o\0" % value] >= 0
-        assert len(sums) <= 4096
+        assert len(sums) <= 16384
 
     @given(st.integers(0, 511), st.integers(1, 255))
     def test_one_changed_byte_is_found(self, at: int, by: int) -> None:
