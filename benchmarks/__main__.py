@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class Size:
 
 
 SIZES = {"smoke": Size(0.002, 1, 1, 1), "quick": Size(0.1, 3, 1, 10), "full": Size(1.0, 5, 2, 40)}
+_START = time.monotonic()
 EXAMPLE = Path(__file__).parents[1] / "tests" / "data" / "layers"
 HELP = {
     "smoke": "tiny images, one run each, to see whether the results are right",
@@ -71,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="NAME", help=HELP["only"])
     parser.add_argument("--image", action="append", type=Path, default=[], metavar="DIR", help=HELP["image"])
     parser.add_argument("--rounds", type=int, metavar="N", help=HELP["rounds"])
-    parser.add_argument("--streamerge", default=_installed(), metavar="CMD", help=HELP["streamerge"])
+    parser.add_argument("--streamerge", default=machine.installed(), metavar="CMD", help=HELP["streamerge"])
     parser.add_argument("--workdir", type=Path, action="append", metavar="DIR", help=HELP["workdir"])
     scratch = Path(tempfile.gettempdir(), "streamerge-benchmarks")
     parser.add_argument("--cache", type=Path, default=scratch / "images", metavar="DIR", help=HELP["cache"])
@@ -79,11 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help=HELP["json"])
     parser.add_argument("--chart", type=Path, metavar="FILE.svg", help=HELP["chart"])
     return parser
-
-
-def _installed() -> str:
-    script = Path(sys.executable).with_name("streamerge")
-    return shlex.join([str(script)] if script.exists() else [sys.executable, "-m", "streamerge"])
 
 
 def _workdirs(size: str) -> list[Path]:
@@ -177,7 +174,7 @@ class Session:
 
 
 def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - _START:5.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def _problems(report: Report) -> Iterator[str]:

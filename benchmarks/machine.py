@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,10 +32,16 @@ def describe(streamerge: Sequence[str]) -> dict[str, str]:
     return facts | {tool: _version_of([tool, "--version"]) for tool in TOOLS if shutil.which(tool)}
 
 
+def installed() -> str:
+    """The command that is installed beside this Python, for a shell; else the module that it finds."""
+    script = Path(sys.executable).with_name("streamerge")
+    return shlex.join([str(script)] if script.exists() else [sys.executable, "-m", "streamerge"])
+
+
 def file_system(directory: Path) -> str:
     """The kind of file system that a directory is on, as ``mount`` names it."""
     answer = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", directory], capture_output=True, text=True)
-    return answer.stdout.strip() or "unknown"
+    return (answer.stdout.split() or ["unknown"])[-1]
 
 
 def _first_match(path: str, pattern: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -123,7 +122,7 @@ def scratch(directory: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", path], check=True)  # some times as fast as shutil
 
 
 @dataclass(frozen=True, slots=True)
