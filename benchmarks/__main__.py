@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import chart, images, machine, measure, rivals, startup
+from benchmarks import chart, images, machine, measure, places, rivals, startup
 from benchmarks.check import Judge
 from benchmarks.images import Image
 from benchmarks.measure import Command, Plan
@@ -33,19 +34,19 @@ class Size:
     starts: int
 
 
-SIZES = {"smoke": Size(0.002, 1, 1, 1), "quick": Size(0.1, 3, 1, 10), "full": Size(1.0, 5, 2, 40)}
+SIZES = {"smoke": Size(0.002, 1, 1, 1), "quick": Size(0.1, 3, 1, 10), "full": Size(1.0, 3, 1, 40)}
 _START = time.monotonic()
 EXAMPLE = Path(__file__).parents[1] / "tests" / "data" / "layers"
 HELP = {
     "smoke": "tiny images, one run each, to see whether the results are right",
     "quick": "a tenth of the size, 3 rounds (the default)",
-    "full": "full size, 5 rounds",
+    "full": "full size, 3 rounds",
     "only": f"{', '.join(PROFILES)}, or the name of an --image; may be repeated",
     "image": "also what build_images.sh left there; may be repeated",
-    "rounds": "how often; those that take many times as long as we run at most twice",
+    "rounds": "how often; what takes many times as long as we runs a third as often",
     "streamerge": "the command to measure, the options to be added (default: the one installed beside this Python)",
-    "workdir": "for outputs, deleted at once; as large as three times the largest image; may be repeated"
-    " (default: one in memory, except for smoke, and one where temporary files go)",
+    "workdir": "for outputs, deleted at once; as large as four times the largest image; may be repeated; ext4:DIR is a"
+    " new ext4 in a file in DIR (default: in memory, and on a new ext4 where temporary files go; for smoke only there)",
     "cache": "for synthetic images, which are kept (default: where temporary files go)",
     "out": "where the page goes (default: standard output)",
     "json": "where all runs go",
@@ -56,10 +57,10 @@ HELP = {
 def main() -> None:
     """Measure streamerge and its rivals."""
     options = _parser().parse_args()
-    session = Session(
-        shlex.split(options.streamerge), _size(options), options.workdir or _workdirs(options.size), options.cache
-    )
-    report = session.measure(_images(options))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is mounted is unmounted
+    with places.opened(options.workdir or _workdirs(options.size)) as workdirs:
+        session = Session(shlex.split(options.streamerge), _size(options), workdirs, options.cache)
+        report = session.measure(_images(options))
     _write(options, report)
     sys.exit("\n".join(_problems(report)) or 0)
 
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image", action="append", type=Path, default=[], metavar="DIR", help=HELP["image"])
     parser.add_argument("--rounds", type=int, metavar="N", help=HELP["rounds"])
     parser.add_argument("--streamerge", default=machine.installed(), metavar="CMD", help=HELP["streamerge"])
-    parser.add_argument("--workdir", type=Path, action="append", metavar="DIR", help=HELP["workdir"])
+    parser.add_argument("--workdir", action="append", metavar="DIR", help=HELP["workdir"])
     scratch = Path(tempfile.gettempdir(), "streamerge-benchmarks")
     parser.add_argument("--cache", type=Path, default=scratch / "images", metavar="DIR", help=HELP["cache"])
     parser.add_argument("--out", type=Path, metavar="FILE.md", help=HELP["out"])
@@ -83,15 +84,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _workdirs(size: str) -> list[Path]:
-    """In a smoke run one, since it is not about times."""
-    memory = [Path("/dev/shm/streamerge-benchmarks")] if size != "smoke" and Path("/dev/shm").is_dir() else []
-    return [*memory, Path(tempfile.gettempdir(), "streamerge-benchmarks")]
+def _workdirs(size: str) -> list[str]:
+    """In a smoke run one, since it is not about times; on a file system of its own if we may."""
+    scratch = str(Path(tempfile.gettempdir(), "streamerge-benchmarks"))
+    memory = ["/dev/shm/streamerge-benchmarks"] if Path("/dev/shm").is_dir() else []
+    if size == "smoke":
+        return [scratch]
+    return [*memory, places.EXT4 + scratch if os.geteuid() == 0 else scratch]
 
 
 def _size(options: argparse.Namespace) -> Size:
     size = SIZES[options.size]
-    return replace(size, rounds=options.rounds, slow_rounds=min(2, options.rounds)) if options.rounds else size
+    return replace(size, rounds=options.rounds, slow_rounds=max(1, options.rounds // 3)) if options.rounds else size
 
 
 def _images(options: argparse.Namespace) -> Iterator[list[Image]]:
@@ -122,8 +126,7 @@ class Session:
     def measure(self, groups: Iterator[list[Image]]) -> Report:
         """All images, each in all compressions, at all places."""
         facts = machine.describe(self.command)
-        for directory in (*self.workdirs, self.cache):
-            directory.mkdir(parents=True, exist_ok=True)
+        self.cache.mkdir(parents=True, exist_ok=True)
         surplus = self._surplus()
         results: list[Result] = []
         judges: dict[str, Judge] = {}
@@ -131,6 +134,7 @@ class Session:
             with measure.scratch(self.cache) as place:
                 forms = [replace(form, merged=place / "merged.tar") for form in forms]
                 measure.run(self._merge(forms[0]))
+                forms = [replace(form, xattrs=images.has_xattrs(place / "merged.tar")) for form in forms]
                 judge = judges[forms[0].name] = Judge(place, forms[0])
                 _say(f"{forms[0].name}: what should it be?")
                 judge.prepare()

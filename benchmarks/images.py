@@ -27,6 +27,8 @@ class Image:
     layout: Path | None = None
     merged: Path | None = None
     """The image already merged, in one plain tar, for those who only extract."""
+    xattrs: bool = True
+    """Whether anything in it has any, as far as is known."""
 
     @property
     def arguments(self) -> list[str]:
@@ -116,3 +118,9 @@ def count_paths(layers: Sequence[Path]) -> int:
     )
     counted = subprocess.run(["sh", "-c", script, "sh", *map(str, layers)], stdout=subprocess.PIPE, check=True)
     return int(counted.stdout)
+
+
+def has_xattrs(path: Path) -> bool:
+    """Whether anything in a tar has xattrs."""
+    script = "LC_ALL=C tar --xattrs --xattrs-include='*' -tvvf \"$0\" | grep -q '^  x: '"
+    return subprocess.run(["sh", "-c", script, str(path)]).returncode == 0

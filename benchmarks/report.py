@@ -146,11 +146,24 @@ def _trees(report: Report) -> Iterator[str]:
             if verdict.wrong and who != "merged":
                 yield ""
                 yield f"- **{who}**, {compression}: {describe(verdict)}"
+        yield from _failures(report, name)
+
+
+def _failures(report: Report, image: str) -> Iterator[str]:
+    failed = {
+        who: series.failure
+        for result in report.results
+        for who, series in result.series.items()
+        if result.image.name == image and series.failure
+    }
+    for who, failure in failed.items():
+        yield ""
+        yield f"- **{who}** fails: `{' '.join(failure.split())[:300]}`"
 
 
 def describe(verdict: Verdict) -> str:
     """What is wrong, in a few words."""
-    count = "one path differs" if verdict.wrong == 1 else f"{verdict.wrong:,} paths differ, for example"
+    count = "one path differs:" if verdict.wrong == 1 else f"{verdict.wrong:,} paths differ, for example"
     return f"{count} `{verdict.example}`"
 
 
