@@ -17,8 +17,11 @@ trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
 lists=$work
 mkdir "$work/root"
 
+# Counts, and never stops at the first match: "grep -q" would, sed would die of it, and pipefail call that no match.
 check() {
-    if sed 's#\.wh\.\.wh\.\.opq$##' "$lists/listing" | grep -qE -e '-> /|\.\.'; then refuse "$1"; fi
+    local found
+    found=$(sed 's#\.wh\.\.wh\.\.opq$##' "$lists/listing" | grep -cE -e '-> /|\.\.') || true
+    if [[ $found != 0 ]]; then refuse "$1"; fi
     if grep -q '^/' "$lists/names"; then refuse "$1"; fi
 }
 

@@ -31,7 +31,7 @@ def draw(results: dict[str, Any], out: Path, image: str = "") -> None:
     names, times = [name for name, _ in bars], [time for _, time in bars]
     drawn = axes.barh(names, times, color=[_colour(name) for name in names])
     axes.bar_label(drawn, [f"{time:.1f} s" for time in times], padding=3)
-    axes.set_title(_title(shown), loc="left", fontsize=9)
+    figure.suptitle(_title(shown), x=0.01, horizontalalignment="left", fontsize=9)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.set_xticks([])
     axes.margins(x=0.1)

@@ -212,6 +212,19 @@ def test_by_hand_refuses_root(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("target", ["/run", "../../run"])
+def test_by_hand_refuses_layers_that_could_lead_out_of_the_tree(tmp_path: Path, target: str) -> None:
+    """Where the listing was longer than a pipe holds, the first match of grep -q ended sed, and the check with it."""
+    members = [(member("a", tarfile.SYMTYPE, linkname=target), b"")]
+    members += [(member(f"directory/of/some/files/file-number-{number:06}"), b"") for number in range(5_000)]
+    layer = tar_of(tmp_path / "layer.tar", *members)
+    as_nobody = ["unshare", "--user", "bash", str(SCRIPTS / "by_hand.sh")]
+    done = subprocess.run([*as_nobody, tmp_path / "out.tar", layer], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (3, f"by_hand.sh: {layer}: could lead out of the tree\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["layer.tar"]
+
+
+@pytest.mark.root
 def test_a_symlink_of_the_image_does_not_lead_out_of_the_jail(tmp_path: Path) -> None:
     """The first version of by_hand.sh deleted the machine's files through `run -> /run` and a whiteout below it."""
     precious = tmp_path / "precious"
