@@ -6,53 +6,64 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import check, images, measure, rivals
-from benchmarks.generate import PROFILES
+from benchmarks import chart, images, machine, measure, places, rivals, startup
+from benchmarks.check import Judge
 from benchmarks.images import Image
-from benchmarks.report import Result, as_values, machine, page
+from benchmarks.measure import Command, Plan
+from benchmarks.profiles import PROFILES
+from benchmarks.ratio import Spread
+from benchmarks.report import Report, as_values, describe, page
+from benchmarks.rivals import Entrant
+from benchmarks.targets import Place, Result
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large the synthetic images are, and how often each command runs."""
+    """How large the synthetic images are, and how often each command runs: quick ones, slow ones, starting."""
 
     scale: float
-    repeats: int
+    rounds: int
+    slow_rounds: int
+    starts: int
 
 
-SIZES = {"smoke": Size(0.002, 1), "quick": Size(0.1, 3), "full": Size(1.0, 5)}
+SIZES = {"smoke": Size(0.002, 1, 1, 1), "quick": Size(0.1, 3, 1, 10), "full": Size(1.0, 3, 1, 40)}
+_START = time.monotonic()
+EXAMPLE = Path(__file__).parents[1] / "tests" / "data" / "layers"
 HELP = {
-    "smoke": "tiny images, one run each, and look whether the results are right",
-    "quick": "a tenth of the size, 3 runs (the default)",
-    "full": "full size, 5 runs",
+    "smoke": "tiny images, one run each, to see whether the results are right",
+    "quick": "a tenth of the size, 3 rounds (the default)",
+    "full": "full size, 3 rounds",
     "only": f"{', '.join(PROFILES)}, or the name of an --image; may be repeated",
-    "image": "also what tests/real/build_debian.sh left there; may be repeated",
-    "streamerge": "the command to measure, the options to be added (default: this Python's module)",
-    "workdir": "for images (kept) and outputs (deleted); as large as three times the largest image",
+    "image": "also what build_images.sh left there; may be repeated",
+    "rounds": "how often; what takes many times as long as we runs a third as often",
+    "streamerge": "the command to measure, the options to be added (default: the one installed beside this Python)",
+    "workdir": "for outputs, deleted at once; as large as four times the largest image; may be repeated; ext4:DIR is a"
+    " new ext4 in a file in DIR (default: in memory, and on a new ext4 where temporary files go; for smoke only there)",
+    "cache": "for synthetic images, which are kept (default: where temporary files go)",
     "out": "where the page goes (default: standard output)",
     "json": "where all runs go",
+    "chart": "where a chart of one image goes, SVG; needs matplotlib",
 }
 
 
 def main() -> None:
     """Measure streamerge and its rivals."""
     options = _parser().parse_args()
-    options.workdir.mkdir(parents=True, exist_ok=True)
-    repeats = options.repeats or SIZES[options.size].repeats
-    command = shlex.split(options.streamerge)
-    facts = machine(command)
-    results = [_measure(image, command, repeats, options.workdir) for image in _images(options)]
-    _write(options, page(facts, results, repeats, measure.floor()), as_values(facts, results, repeats))
-    problems = [problem for result in results for problem in _problems(result)]
-    if options.size == "smoke" and not problems:
-        problems += _smoke([result.image for result in results], command, options.workdir)
-    sys.exit("\n".join(problems) or 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is mounted is unmounted
+    with places.opened(options.workdir or _workdirs(options.size)) as workdirs:
+        session = Session(shlex.split(options.streamerge), _size(options), workdirs, options.cache)
+        report = session.measure(_images(options))
+    _write(options, report)
+    sys.exit("\n".join(_problems(report)) or 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,67 +74,139 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(size="quick")
     parser.add_argument("--only", action="append", metavar="NAME", help=HELP["only"])
     parser.add_argument("--image", action="append", type=Path, default=[], metavar="DIR", help=HELP["image"])
-    parser.add_argument("--repeats", type=int, metavar="N")
-    here = shlex.join([sys.executable, "-m", "streamerge"])
-    parser.add_argument("--streamerge", default=here, metavar="CMD", help=HELP["streamerge"])
+    parser.add_argument("--rounds", type=int, metavar="N", help=HELP["rounds"])
+    parser.add_argument("--streamerge", default=machine.installed(), metavar="CMD", help=HELP["streamerge"])
+    parser.add_argument("--workdir", action="append", metavar="DIR", help=HELP["workdir"])
     scratch = Path(tempfile.gettempdir(), "streamerge-benchmarks")
-    parser.add_argument("--workdir", type=Path, default=scratch, metavar="DIR", help=HELP["workdir"])
+    parser.add_argument("--cache", type=Path, default=scratch / "images", metavar="DIR", help=HELP["cache"])
     parser.add_argument("--out", type=Path, metavar="FILE.md", help=HELP["out"])
     parser.add_argument("--json", type=Path, metavar="FILE", help=HELP["json"])
+    parser.add_argument("--chart", type=Path, metavar="FILE.svg", help=HELP["chart"])
     return parser
 
 
-def _images(options: argparse.Namespace) -> Iterator[Image]:
-    def wanted(name: str) -> bool:
-        return not options.only or name in options.only
+def _workdirs(size: str) -> list[str]:
+    """In a smoke run one, since it is not about times; on a file system of its own if we may."""
+    scratch = str(Path(tempfile.gettempdir(), "streamerge-benchmarks"))
+    memory = ["/dev/shm/streamerge-benchmarks"] if Path("/dev/shm").is_dir() else []
+    if size == "smoke":
+        return [scratch]
+    return [*memory, places.EXT4 + scratch if os.geteuid() == 0 else scratch]
 
+
+def _size(options: argparse.Namespace) -> Size:
+    size = SIZES[options.size]
+    return replace(size, rounds=options.rounds, slow_rounds=max(1, options.rounds // 3)) if options.rounds else size
+
+
+def _images(options: argparse.Namespace) -> Iterator[list[Image]]:
+    """Each image in all compressions, made only when its turn comes."""
+
+    def wanted(name: str) -> bool:
+        return name in options.only if options.only else name != "tiny"
+
+    if options.size == "smoke" and EXAMPLE.is_dir() and wanted("example"):
+        layers = sorted(EXAMPLE.glob("*.tar.gz"))
+        yield list(images.of_gzip_layers("example", layers, options.cache))
     for profile in filter(wanted, PROFILES):
-        yield from images.synthetic(profile, SIZES[options.size].scale, options.workdir / "images")
+        yield list(images.synthetic(profile, SIZES[options.size].scale, options.cache))
     for directory in options.image:
         if wanted(directory.name):
-            yield from images.real(directory.resolve())
+            yield list(images.real(directory.resolve()))
 
 
-def _measure(image: Image, command: Sequence[str], repeats: int, workdir: Path) -> Result:
-    contenders = [*rivals.streamerge(command), *rivals.RIVALS]
-    able = [contender for contender in contenders if contender.can_run(image)]
-    measure.warm(image.layers)
-    runs = {each.name: lambda place, each=each: each.command(image, place) for each in able}
-    series = measure.in_turn(runs, repeats, workdir, lambda what: _say(f"{image.name} {image.compression}: {what}"))
-    return Result(image, able, series)
+@dataclass(slots=True)
+class Session:
+    """One run of the benchmarks."""
 
+    command: Sequence[str]
+    size: Size
+    workdirs: Sequence[Path]
+    cache: Path
 
-def _smoke(measured: Sequence[Image], command: Sequence[str], workdir: Path) -> Iterator[str]:
-    """Of synthetic images only, and not as root: see by_hand.sh."""
-    if os.geteuid() == 0:
-        _say("the results are not checked: by_hand.sh does not run as root")
-        return
-    for image in measured:
-        if image.layout is None:
-            yield from check.smoke(image, command, workdir)
+    def measure(self, groups: Iterator[list[Image]]) -> Report:
+        """All images, each in all compressions, at all places."""
+        facts = machine.describe(self.command)
+        self.cache.mkdir(parents=True, exist_ok=True)
+        surplus = self._surplus()
+        results: list[Result] = []
+        judges: dict[str, Judge] = {}
+        for forms in groups:
+            with measure.scratch(self.cache) as place:
+                forms = [replace(form, merged=place / "merged.tar") for form in forms]
+                measure.run(self._merge(forms[0]))
+                forms = [replace(form, xattrs=images.has_xattrs(place / "merged.tar")) for form in forms]
+                judge = judges[forms[0].name] = Judge(place, forms[0])
+                _say(f"{forms[0].name}: what should it be?")
+                judge.prepare()
+                results += self._one_image(forms, judge)
+        rounds = self.size.rounds, self.size.slow_rounds
+        return Report(facts, results, judges, surplus, *rounds, measure.floor(), self.size == SIZES["smoke"])
+
+    def _surplus(self) -> Spread | None:
+        tiny = next(form for form in images.synthetic("tiny", 1.0, self.cache) if form.compression == "gzip")
+        return startup.surplus(self.command, tiny, self.workdirs[0], self.size.starts)
+
+    def _merge(self, image: Image) -> Command:
+        return Command([*self.command, *image.arguments, "-o", str(image.merged), "-q", "--no-fsync"])
+
+    def _one_image(self, forms: Sequence[Image], judge: Judge) -> Iterator[Result]:
+        paths = images.count_paths(forms[0].plain)
+        for image in forms:
+            for directory in self.workdirs:
+                yield self._one_place(image, directory, judge, paths)
+
+    def _one_place(self, image: Image, directory: Path, judge: Judge, paths: int) -> Result:
+        first = directory == self.workdirs[0]
+        able = [
+            each for each in rivals.all_contenders(self.command) if each.can_run(image) and (first or not each.once)
+        ]
+        by_name = {each.name: each for each in able}
+        place = Place(str(directory), machine.file_system(directory))
+        assert image.merged is not None
+        measure.warm([*image.layers, image.merged])
+
+        def inspect(name: str, made: Path) -> None:
+            if first:
+                judge.look(by_name[name], image, made)
+
+        def watch(what: str) -> None:
+            _say(f"{image.name}, {image.compression}, {place.kind}: {what}")
+
+        plan = Plan(directory, self.size.rounds, self.size.slow_rounds, watch, inspect)
+        series = measure.in_turn([Entrant(each, image) for each in able], plan)
+        return Result(image, place, able, series, paths)
 
 
 def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - _START:5.0f} s  {what}", file=sys.stderr, flush=True)
 
 
-def _problems(result: Result) -> Iterator[str]:
-    """A rival may fail, and the page says so; streamerge may not."""
-    for contender in result.contenders:
-        failure = result.series[contender.name].failure
-        if failure and contender.name.startswith("streamerge"):
-            yield failure
-        elif failure:
-            _say(failure)
+def _problems(report: Report) -> Iterator[str]:
+    """A rival may fail or be wrong, and the page says so; streamerge may not."""
+    for result in report.results:
+        for name, series in result.series.items():
+            where = f"{result.image.name}, {result.image.compression}: {name}"
+            if series.failure and name.startswith("streamerge"):
+                yield f"{where}: {series.failure}"
+            elif series.failure:
+                _say(f"{where}: {series.failure}")
+    for image, judge in report.judges.items():
+        for (name, compression), verdict in judge.verdicts.items():
+            if verdict.wrong and (name.startswith("streamerge") or name == "merged"):
+                yield f"{image}, {compression}: {name}: {describe(verdict)}"
 
 
-def _write(options: argparse.Namespace, text: str, values: dict[str, object]) -> None:
+def _write(options: argparse.Namespace, report: Report) -> None:
+    values = as_values(report)
     if options.json:
         options.json.write_text(json.dumps(values, indent=1) + "\n")
+    if options.chart:
+        chart.draw(values, options.chart)
     if options.out:
-        options.out.write_text(text)
+        options.out.write_text(page(report))
     else:
-        print(text, end="")
+        print(page(report), end="")
 
 
 if __name__ == "__main__":

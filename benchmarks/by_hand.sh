@@ -1,7 +1,5 @@
 #!/bin/bash
-# by_hand.sh OUT LAYER...: what people write who merge layers themselves, with GNU tar and in an honest order: delete
-# what a layer's whiteouts hide and the directories it replaces, extract the layer over what is there, at last pack
-# the tree. Every layer is read twice, every file that shows is written twice.
+# by_hand.sh OUT LAYER...: merge layers as oldest_first.bash does it, into the tar OUT, for somebody who is not root.
 #
 # Tools of the shell follow the image's symlinks out of the tree: a layer with `run -> /run` and a whiteout below it
 # would delete the host's. So layers with absolute symlinks or ".." anywhere are refused, before anything is touched;
@@ -9,17 +7,22 @@
 set -euo pipefail
 
 if ((EUID == 0)); then echo "by_hand.sh: not as root" >&2; exit 3; fi
+# shellcheck source=oldest_first.bash
+source "$(dirname "${BASH_SOURCE[0]}")/oldest_first.bash"
 out=$(realpath -m -- "$1")
 shift
+start=${EPOCHREALTIME/./}
 work=$(mktemp -d "$(dirname "$out")/by-hand.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
+lists=$work
 mkdir "$work/root"
 
-list() {
-    tar --quoting-style=escape --numeric-owner -tvf "$1" >"$work/listing"
-    sed -E 's/^([^ ]+ +){5}//; s/ (->|link to) .*//' "$work/listing" >"$work/names"
-    if sed 's#\.wh\.\.wh\.\.opq$##' "$work/listing" | grep -qE -e '-> /|\.\.'; then refuse "$1"; fi
-    if grep -q '^/' "$work/names"; then refuse "$1"; fi
+# Counts, and never stops at the first match: "grep -q" would, sed would die of it, and pipefail call that no match.
+check() {
+    local found
+    found=$(sed 's#\.wh\.\.wh\.\.opq$##' "$lists/listing" | grep -cE -e '-> /|\.\.') || true
+    if [[ $found != 0 ]]; then refuse "$1"; fi
+    if grep -q '^/' "$lists/names"; then refuse "$1"; fi
 }
 
 refuse() {
@@ -27,29 +30,17 @@ refuse() {
     exit 3
 }
 
-hide() {
-    sed -n 's#\(^\|/\)\.wh\.\.wh\.\.opq$#\1.#p' "$work/names" | while read -r directory; do
-        if [[ -d $directory ]]; then find "$directory" -mindepth 1 -delete; fi
-    done
-    sed -n '\#\.wh\.\.wh\.\.opq$#d; s#\(^\|/\)\.wh\.#\1#p' "$work/names" |
-        xargs --no-run-if-empty --delimiter='\n' rm -rf --
-}
-
-make_way() {
-    local file files
-    sed '\#/$#d; \#\(^\|/\)\.wh\.#d' "$work/names" >"$work/files"
-    mapfile -t files <"$work/files" # a loop of "read" costs more than all the rest
-    for file in "${files[@]}"; do
-        if [[ -d $file && ! -L $file ]]; then rm -rf -- "$file"; fi
-    done
-}
-
 for layer in "$@"; do
+    layer=$(realpath -- "$layer")
     list "$layer"
+    check "$layer"
     cd "$work/root"
     hide
     make_way
+    extract "$layer"
     cd - >/dev/null
-    tar --numeric-owner --preserve-permissions --exclude='.wh.*' -xf "$layer" -C "$work/root"
 done
-tar --numeric-owner --sort=name -cf "$out" -C "$work/root" .
+echo "the tree alone $(seconds_since "$start")" >"$(dirname "$out")/phases"
+cd "$work/root"
+pack "$out"
+cd /

@@ -1,54 +1,129 @@
-"""Do streamerge and GNU tar by hand show the same files? Asked in a smoke run, of small images only."""
+"""Did everybody make the same tree? And is it what the kernel's overlayfs shows?
+
+    python -m benchmarks.check TREE [REFERENCE]
+
+TREE is a tar or a directory. Without a reference, a listing of it goes to standard output, JSON, to serve as one;
+with it, what differs. These are processes of their own: what they take must not show in the memory of what is
+measured.
+"""
 
 from __future__ import annotations
 
-import tarfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import filecmp
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import measure, rivals
 from benchmarks.images import Image
-from benchmarks.measure import Command
+from benchmarks.rivals import Contender
+from benchmarks.tree import FIELDS, Facts, tree
 
 
-def smoke(image: Image, command: Sequence[str], workdir: Path) -> Iterator[str]:
-    """What is wrong with what streamerge makes of an image."""
-    with measure.scratch(workdir) as place:
-        theirs = _output(rivals.by_hand(image, place), place / "theirs")
-        for contender in rivals.streamerge(command):
-            ours = _output(contender.command(image, place), place / "ours")
-            for path in sorted({*_differences(ours, theirs), *_repeated(ours)}):
-                yield f"{image.name} {image.compression}: {contender.name}: {path!r} is wrong"
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many paths of a tree are not as they should be, and what is wrong with one of them."""
+
+    wrong: int
+    example: str = ""
 
 
-def _output(command: Command, path: Path) -> Path:
-    measure.run(command)
-    return path.with_name("out.tar").rename(path)
+@dataclass(slots=True)
+class Judge:
+    """Looks at what the contenders made of one image, in whatever compression; keeps its notes in a directory."""
+
+    directory: Path
+    image: Image
+    """In any compression, the merged tar included."""
+    by_kernel: bool = False
+    """Whether the reference is what the kernel shows; else it is streamerge's own result."""
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    """By the names of contender and compression."""
+
+    def prepare(self) -> None:
+        """Make the reference: ask the kernel, if we may."""
+        if os.geteuid() == 0:
+            with measure.scratch(self.directory) as place:
+                measure.run(rivals.jailed("overlay", self.image, place))
+                self._list(place / "out.tar")
+            self.by_kernel = True
+        else:
+            self._list(self._merged)
+        self.verdicts["merged", ""] = self._compare(self._merged)
+
+    def look(self, contender: Contender, image: Image, place: Path) -> None:
+        """Judge what a contender left there, if it is a tree; of rivals in one compression only."""
+        ours = contender.name.startswith("streamerge")
+        known = any(name == contender.name for name, _ in self.verdicts)
+        if contender.makes and (ours or not known):
+            self.verdicts[contender.name, image.compression] = self._verdict(place / contender.makes)
+
+    def _verdict(self, made: Path) -> Verdict:
+        """Tars of the same bytes need no second look."""
+        if made.is_file() and filecmp.cmp(made, self._merged, shallow=False):
+            return self.verdicts["merged", ""]
+        return self._compare(made)
+
+    @property
+    def _merged(self) -> Path:
+        assert self.image.merged is not None
+        return self.image.merged
+
+    @property
+    def _reference(self) -> Path:
+        return self.directory / f"{self.image.name}.json"
+
+    def _list(self, source: Path) -> None:
+        with self._reference.open("wb") as out:
+            subprocess.run([*_CHECK, str(source)], check=True, stdout=out)
+
+    def _compare(self, made: Path) -> Verdict:
+        done = subprocess.run([*_CHECK, str(made), str(self._reference)], check=True, stdout=subprocess.PIPE)
+        return Verdict(**json.loads(done.stdout))
 
 
-def _differences(ours: Path, theirs: Path) -> set[str]:
-    left, right = _shown(ours), _shown(theirs)
-    return {path for path in left.keys() | right.keys() if left.get(path) != right.get(path)}
+_CHECK = [sys.executable, "-m", "benchmarks.check"]
 
 
-def _repeated(path: Path) -> set[str]:
-    with tarfile.open(path) as tar:
-        return {name for name, times in Counter(tar.getnames()).items() if times > 1}
+def differences(made: dict[str, Facts], reference: dict[str, Facts], ignore: Iterable[str] = ()) -> list[str]:
+    """What is wrong with a tree, one line a path. ``ignore`` are names of ``FIELDS``.
+
+    The time of the root directory is not compared: where no layer lists the root, it is that of the unpacking.
+    """
+    lines = []
+    for name in sorted(made.keys() | reference.keys()):
+        skipped = {*ignore, "mtime"} if not name else {*ignore}
+        wrong = _difference(made.get(name), reference.get(name), skipped)
+        if wrong:
+            lines.append(f"{name or '/'}: {wrong}")
+    return lines
 
 
-def _shown(path: Path) -> dict[str, tuple[object, ...]]:
-    with tarfile.open(path) as tar:
-        return {_clean(member.name): _what(tar, member) for member in tar if _clean(member.name)}
+def _difference(made: Facts | None, reference: Facts | None, ignore: set[str]) -> str:
+    if made is None or reference is None:
+        return "is missing" if made is None else "should not be there"
+    fields = zip(FIELDS, made, reference, strict=True)
+    wrong = [(name, a, b) for name, a, b in fields if a != b and name not in ignore]
+    return ", ".join(f"{name} is {_shown(name, a)}, not {_shown(name, b)}" for name, a, b in wrong)
 
 
-def _clean(name: str) -> str:
-    return name.removeprefix(".").strip("/")
+def _shown(name: str, value: object) -> str:
+    return oct(value) if name == "mode" and isinstance(value, int) else repr(value)
 
 
-def _what(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[object, ...]:
-    """Kind, mode and content; a hard link is the file that it names."""
-    if member.issym() or member.isdir():
-        return (member.type, member.mode, member.linkname)
-    body = tar.extractfile(member)
-    return (tarfile.REGTYPE, member.mode, body.read() if body else b"")
+def main(made: str, reference: str | None = None) -> None:
+    """List a tree, or say how it differs from a listed one."""
+    if reference is None:
+        json.dump(tree(Path(made)), sys.stdout)
+        return
+    ignore = [] if os.geteuid() == 0 else ["uid", "gid"]  # who is not root cannot give files away
+    wrong = differences(tree(Path(made)), json.loads(Path(reference).read_text()), ignore)
+    json.dump({"wrong": len(wrong), "example": wrong[0][:300] if wrong else ""}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

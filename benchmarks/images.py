@@ -1,13 +1,16 @@
-"""The images that are measured: synthetic ones, and any that tests/real has built."""
+"""The images that are measured: synthetic ones, any that build_images.sh has built, and any layers in gzip."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import layout
 from benchmarks.generate import SUFFIXES
 
 DIRECTORIES = {"plain": "layers", "gzip": "layers-gz", "zstd": "layers-zst"}
@@ -15,13 +18,17 @@ DIRECTORIES = {"plain": "layers", "gzip": "layers-gz", "zstd": "layers-zst"}
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The layers of one image in one compression, base first, and its OCI layout if there is one."""
+    """The layers of one image in one compression, base first; where it is gzip, an OCI layout of it, too."""
 
     name: str
     compression: str
     layers: tuple[Path, ...]
     plain: tuple[Path, ...]
     layout: Path | None = None
+    merged: Path | None = None
+    """The image already merged, in one plain tar, for those who only extract."""
+    xattrs: bool = True
+    """Whether anything in it has any, as far as is known."""
 
     @property
     def arguments(self) -> list[str]:
@@ -41,9 +48,8 @@ class Image:
 
 def synthetic(profile: str, scale: float, cache: Path) -> Iterator[Image]:
     """A profile of generate, in all compressions."""
-    plain = _generate(profile, "plain", scale, cache)
-    for compression in SUFFIXES:
-        yield Image(profile, compression, _generate(profile, compression, scale, cache), plain)
+    layers = {compression: _generate(profile, compression, scale, cache) for compression in SUFFIXES}
+    yield from _in_all_forms(profile, layers)
 
 
 def _generate(profile: str, compression: str, scale: float, cache: Path) -> tuple[Path, ...]:
@@ -54,11 +60,48 @@ def _generate(profile: str, compression: str, scale: float, cache: Path) -> tupl
     return tuple(Path(line) for line in printed.splitlines())
 
 
+def _in_all_forms(name: str, layers: dict[str, tuple[Path, ...]]) -> Iterator[Image]:
+    """The image in each compression, its layout beside its layers."""
+    home = layers["gzip"][0].parent / "oci"
+    _once(home, lambda path: layout.write(path, layers["gzip"], layers["plain"], "gzip"))
+    for compression, paths in layers.items():
+        yield Image(name, compression, paths, layers["plain"], home if compression == "gzip" else None)
+
+
+def _once(directory: Path, make: Callable[[Path], None]) -> None:
+    """Have it made, all or nothing, unless it is there."""
+    if not directory.exists():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
+            make(Path(temporary, "new"))
+            Path(temporary, "new").rename(directory)
+
+
+def of_gzip_layers(name: str, layers: Sequence[Path], cache: Path) -> Iterator[Image]:
+    """An image of which there are only gzip layers, base first, in all compressions."""
+    _once(cache / name, lambda path: _repack(path, layers))
+    found = {form: tuple(sorted((cache / name).glob(f"*{suffix}"))) for form, suffix in SUFFIXES.items()}
+    yield from _in_all_forms(name, found)
+
+
+def _repack(directory: Path, layers: Sequence[Path]) -> None:
+    directory.mkdir()
+    for number, layer in enumerate(layers, start=1):
+        stem = directory / f"{number:02}"
+        shutil.copyfile(layer, stem.with_suffix(".tar.gz"))
+        with stem.with_suffix(".tar").open("wb") as plain:
+            subprocess.run(["gzip", "-dc", str(layer)], stdout=plain, check=True)
+        subprocess.run(
+            ["zstd", "-q", str(stem.with_suffix(".tar")), "-o", str(stem.with_suffix(".tar.zst"))], check=True
+        )
+
+
 def real(directory: Path) -> Iterator[Image]:
-    """What tests/real/build_*.sh left in a directory, in all compressions."""
+    """What build_images.sh or tests/real/build_*.sh left in a directory, in all compressions."""
     plain = _layers_in(directory, "plain")
     for compression in SUFFIXES:
-        yield Image(directory.name, compression, _layers_in(directory, compression), plain, directory / "oci")
+        home = directory / "oci" if compression == "gzip" else None
+        yield Image(directory.name, compression, _layers_in(directory, compression), plain, home)
 
 
 def _layers_in(directory: Path, compression: str) -> tuple[Path, ...]:
@@ -66,3 +109,18 @@ def _layers_in(directory: Path, compression: str) -> tuple[Path, ...]:
     if not found:
         sys.exit(f"{directory}: no {DIRECTORIES[compression]}/*{SUFFIXES[compression]}")
     return tuple(found)
+
+
+def count_paths(layers: Sequence[Path]) -> int:
+    """The distinct paths in plain layers, hidden ones included."""
+    script = (
+        'export LC_ALL=C; for layer; do tar --quoting-style=escape -tf "$layer" 2>/dev/null; done | sort -u | wc -l'
+    )
+    counted = subprocess.run(["sh", "-c", script, "sh", *map(str, layers)], stdout=subprocess.PIPE, check=True)
+    return int(counted.stdout)
+
+
+def has_xattrs(path: Path) -> bool:
+    """Whether anything in a tar has xattrs."""
+    script = "LC_ALL=C tar --xattrs --xattrs-include='*' -tvvf \"$0\" | grep -q '^  x: '"
+    return subprocess.run(["sh", "-c", script, str(path)]).returncode == 0

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+PHASES = "phases"
+"""A command that does its work in parts may leave a file of this name: lines of a part's name and its seconds."""
 
 
 class CommandFailed(Exception):
@@ -28,46 +31,61 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run."""
+    """One run, or one part of a run, of which only the wall time is known."""
 
     wall: float
-    cpu: float
+    cpu: float = 0.0
     """User and system time, of the command and of all that it waited for."""
-    rss: int
+    rss: int = 0
     """Bytes at the peak of the largest process; never less than ``floor()``."""
 
 
 @dataclass(slots=True)
 class Series:
-    """All runs of one command, up to the one that failed."""
+    """The runs of one command by the number of their round, up to the one that failed. Figures are medians."""
 
-    samples: list[Sample] = field(default_factory=list)
+    rounds: dict[int, Sample] = field(default_factory=dict)
     failure: str = ""
 
     @property
     def wall(self) -> float:
-        """The median, as all figures here."""
-        return statistics.median(sample.wall for sample in self.samples)
+        """The median wall time."""
+        return statistics.median(sample.wall for sample in self.rounds.values())
 
     @property
     def fastest(self) -> float:
         """The shortest wall time."""
-        return min(sample.wall for sample in self.samples)
+        return min(sample.wall for sample in self.rounds.values())
 
     @property
     def slowest(self) -> float:
         """The longest wall time."""
-        return max(sample.wall for sample in self.samples)
+        return max(sample.wall for sample in self.rounds.values())
 
     @property
     def cpu(self) -> float:
-        """The median processor time."""
-        return statistics.median(sample.cpu for sample in self.samples)
+        """The median processor time; 0 where it is not known."""
+        return statistics.median(sample.cpu for sample in self.rounds.values())
 
     @property
     def rss(self) -> int:
-        """The highest peak."""
-        return max(sample.rss for sample in self.samples)
+        """The highest peak; 0 where it is not known."""
+        return max(sample.rss for sample in self.rounds.values())
+
+
+class Runner(Protocol):
+    """What can be run in turn with others."""
+
+    @property
+    def name(self) -> str:
+        """What its series is called."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether it takes part in the first rounds only."""
+
+    def start(self, place: Path) -> Command:
+        """The command, given an empty directory to write to."""
 
 
 def run(command: Command) -> Sample:
@@ -88,8 +106,8 @@ def run(command: Command) -> Sample:
 
 
 def _environment() -> dict[str, str]:
-    """One locale for all: bsdtar refuses names that the locale cannot spell."""
-    return {**os.environ, "LC_ALL": "C.UTF-8"}
+    """One locale for all: bsdtar refuses names that it cannot spell. And no checkout before what is installed."""
+    return {**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, "LC_ALL": "C.UTF-8"}
 
 
 def floor() -> int:
@@ -104,36 +122,56 @@ def scratch(directory: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", path], check=True)  # some times as fast as shutil
 
 
-def in_turn(
-    contenders: Mapping[str, Callable[[Path], Command]],
-    repeats: int,
-    directory: Path,
-    watch: Callable[[str], None],
-) -> dict[str, Series]:
-    """Run all contenders, then all of them again in the other order, and so on; each in an empty directory.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How often to run what, and where."""
 
-    So a machine that slows down or speeds up meanwhile does it to all of them.
+    directory: Path
+    rounds: int
+    slow_rounds: int
+    watch: Callable[[str], None]
+    """Told what is run next."""
+    inspect: Callable[[str, Path], None]
+    """Given each contender's name and output directory, once, before that is deleted."""
+
+
+def in_turn(runners: Sequence[Runner], plan: Plan) -> dict[str, Series]:
+    """Run all, then all of them again in the other order, and so on; each in an empty directory.
+
+    So a machine that slows down or speeds up meanwhile does it to all of them, and what ran in one round may be
+    compared.
     """
-    series = {name: Series() for name in contenders}
-    for repeat in range(repeats):
-        for name in list(contenders)[:: -1 if repeat % 2 else 1]:
-            watch(f"{name}, {repeat + 1} of {repeats}")
-            _once_more(series[name], contenders[name], directory)
+    series = {runner.name: Series() for runner in runners}
+    for number in range(plan.rounds):
+        for runner in list(runners)[:: -1 if number % 2 else 1]:
+            if not series[runner.name].failure and (number < plan.slow_rounds or not runner.slow):
+                plan.watch(f"{runner.name}, {number + 1} of {plan.rounds}")
+                _once_more(series, runner, number, plan)
     return series
 
 
-def _once_more(series: Series, contender: Callable[[Path], Command], directory: Path) -> None:
-    if series.failure:
-        return
-    with scratch(directory) as place:
+def _once_more(series: dict[str, Series], runner: Runner, number: int, plan: Plan) -> None:
+    with scratch(plan.directory) as place:
+        command = runner.start(place)
         os.sync()
         try:
-            series.samples.append(run(contender(place)))
+            series[runner.name].rounds[number] = run(command)
         except CommandFailed as error:
-            series.failure = str(error)
+            series[runner.name].failure = str(error)
+            return
+        for part, seconds in _phases(place / PHASES):
+            series.setdefault(f"{runner.name}: {part}", Series()).rounds[number] = Sample(seconds)
+        if number == 0:
+            plan.inspect(runner.name, place)
+
+
+def _phases(path: Path) -> Iterator[tuple[str, float]]:
+    for line in path.read_text().splitlines() if path.exists() else []:
+        name, _, seconds = line.rpartition(" ")
+        yield name, float(seconds)
 
 
 def warm(paths: Sequence[Path]) -> None:

@@ -13,7 +13,20 @@ from benchmarks.images import Image
 from benchmarks.measure import Command
 
 HERE = Path(__file__).parent
-ALL = frozenset({"plain", "gzip", "zstd"})
+PLAIN, GZIP, ZSTD = frozenset({"plain"}), frozenset({"gzip"}), frozenset({"zstd"})
+ALL = PLAIN | GZIP | ZSTD
+
+TAR, PIPE, DIRECTORY = "streamerge → tar", "streamerge → pipe", "streamerge → directory"
+CHECKED_TAR, CHECKED_DIRECTORY = "streamerge oci: → tar", "streamerge oci: → directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a contender's work that it takes the time of itself."""
+
+    name: str
+    does: str
+    against: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +38,82 @@ class Contender:
     tool: str
     command: Callable[[Image, Path], Command]
     """The command for an image, given an empty directory to write to."""
+    against: tuple[str, ...] = ()
+    """Which of ours it is compared with: one that does as much, to a tar and to a directory."""
     compressions: frozenset[str] = ALL
-    layouts: frozenset[bool] = frozenset({False, True})
-    """Whether it takes images without an OCI layout, which are the synthetic ones, and images with one."""
-    never_as_root: bool = False
+    makes: str = ""
+    """The name of the tree that it makes in its directory, if it makes one that should be the merged one."""
+    needs_layout: bool = False
+    root: bool | None = None
+    """Whether it runs only as root, or never."""
+    slow: bool = False
+    """Takes many times as long as we, or no target is about it: runs in the first rounds only."""
+    once: bool = False
+    """Writes nothing, or nothing of interest: measured in the first place of work only."""
+    parts: tuple[Part, ...] = ()
+    """Named as ``measure.in_turn`` names their series."""
 
     def can_run(self, image: Image) -> bool:
         """Whether it is on this machine and takes such an image."""
-        has_layout = image.layout is not None
-        fits = image.compression in self.compressions and has_layout in self.layouts
-        return fits and shutil.which(self.tool) is not None and not (self.never_as_root and os.geteuid() == 0)
+        fits = image.compression in self.compressions and (image.layout is not None or not self.needs_layout)
+        allowed = self.root is None or self.root == (os.geteuid() == 0)
+        return fits and allowed and shutil.which(self.tool) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A contender with the image that it is to merge: what ``measure.in_turn`` runs."""
+
+    contender: Contender
+    image: Image
+
+    @property
+    def name(self) -> str:
+        """The contender's."""
+        return self.contender.name
+
+    @property
+    def slow(self) -> bool:
+        """The contender's."""
+        return self.contender.slow
+
+    def start(self, place: Path) -> Command:
+        """The contender's command for the image."""
+        return self.contender.command(self.image, place)
+
+
+# --- ours --------------------------------------------------------------------------------------------------------
 
 
 def streamerge(command: Sequence[str]) -> list[Contender]:
-    """The contender this is all about: to a file, and to standard output."""
-    merged = "merges: whiteouts, opaque directories, hard links; each path once"
-    tool = command[0]
+    """The contenders this is all about. Those that read a layout check digests, as runtimes do."""
+    merged, tool = "merges; each path once", command[0]
+    checked = "merges, and checks all digests"
+
+    def from_layers(*output: str) -> Callable[[Image, Path], Command]:
+        return lambda image, place: Command([*command, *image.arguments, *_output(place, output), "-q"])
+
+    def from_layout(*output: str) -> Callable[[Image, Path], Command]:
+        return lambda image, place: Command([*command, f"oci:{image.layout}:latest", *_output(place, output), "-q"])
+
+    def to_pipe(image: Image, place: Path) -> Command:
+        return Command([*command, *image.arguments, "-o", "-", "-q"], stdout=place / "out.tar")
+
     return [
-        Contender("streamerge", merged, tool, lambda image, place: _to_file(command, image, place)),
-        Contender("streamerge -o -", merged, tool, lambda image, place: _to_stdout(command, image, place)),
+        Contender(TAR, merged, tool, from_layers("out.tar"), makes="out.tar"),
+        Contender(PIPE, merged, tool, to_pipe, (TAR,), makes="out.tar", slow=True, once=True),
+        Contender(DIRECTORY, merged, tool, from_layers("out/"), makes="out"),
+        Contender(CHECKED_TAR, checked, tool, from_layout("out.tar"), makes="out.tar", needs_layout=True),
+        Contender(CHECKED_DIRECTORY, checked, tool, from_layout("out/"), makes="out", needs_layout=True),
     ]
 
 
-def _to_file(command: Sequence[str], image: Image, place: Path) -> Command:
-    return Command([*command, *image.arguments, "-o", str(place / "out.tar"), "--no-fsync", "-q"])
+def _output(place: Path, names: Sequence[str]) -> list[str]:
+    """The options that name the output and let it be flushed by the system, as that of all rivals."""
+    return ["-o", *(f"{place}/{name}" for name in names), "--no-fsync"]
 
 
-def _to_stdout(command: Sequence[str], image: Image, place: Path) -> Command:
-    return Command([*command, *image.arguments, "-o", "-", "-q"], stdout=place / "out.tar")
+# --- those that do a part ----------------------------------------------------------------------------------------
 
 
 def _each(*command: str) -> Callable[[Image, Path], Command]:
@@ -73,43 +134,119 @@ def _tarfile_copy(image: Image, place: Path) -> Command:
     return Command([sys.executable, str(HERE / "copy_tarfile.py"), str(place / "out.tar"), *image.arguments])
 
 
-def _umoci(image: Image, place: Path) -> Command:
-    return Command(["umoci", "raw", "unpack", "--image", f"{image.layout}:latest", str(place / "rootfs")])
+def _extract(*command: str, for_xattrs: Sequence[str] = ()) -> Callable[[Image, Path], Command]:
+    """Extract what is merged already; plain, whatever the layers are."""
+
+    def start(image: Image, place: Path) -> Command:
+        (place / "out").mkdir()
+        more = for_xattrs if image.xattrs else ()
+        return Command([*command, *more, "-xpf", str(image.merged), "-C", str(place / "out")])
+
+    return start
 
 
-def by_hand(image: Image, place: Path) -> Command:
-    """GNU tar, layer by layer."""
-    return Command(["bash", str(HERE / "by_hand.sh"), str(place / "out.tar"), *image.arguments])
+EXTRACTS = "only extracts the already merged tar, plain"
+_gnu_tar = _extract(
+    "tar", "--numeric-owner", "--delay-directory-restore", for_xattrs=("--xattrs", "--xattrs-include=*")
+)
+_bsdtar = _extract("bsdtar", "--numeric-owner")
 
-
-RIVALS = [
-    Contender("cat", "only copies the layers' bytes", "cat", _cat, frozenset({"plain"})),
-    Contender("igzip -dc", "only decodes, to nowhere", "igzip", _each("igzip", "-dc"), frozenset({"gzip"})),
-    Contender("zstd -dc", "only decodes, to nowhere", "zstd", _each("zstd", "-qdc"), frozenset({"zstd"})),
-    Contender("tar -tf", "only lists", "tar", _each("tar", "-tf")),
-    Contender("bsdtar -tf", "only lists", "bsdtar", _each("bsdtar", "-tf")),
-    Contender("bsdtar -cf @layer", "copies all entries, hides nothing", "bsdtar", _bsdtar_copy),
+PARTIAL = [
+    Contender("cat", "only copies the layers' bytes", "cat", _cat, (TAR,), PLAIN),
+    Contender("igzip -dc", "only decodes, to nowhere", "igzip", _each("igzip", "-dc"), (TAR,), GZIP),
+    Contender("zstd -dc", "only decodes, to nowhere", "zstd", _each("zstd", "-qdc"), (TAR,), ZSTD),
+    Contender("tar -tf", "only lists", "tar", _each("tar", "-tf"), (TAR,), slow=True, once=True),
+    Contender("bsdtar -tf", "only lists", "bsdtar", _each("bsdtar", "-tf"), (TAR,), slow=True, once=True),
+    Contender("bsdtar -cf @layer", "copies all entries, hides nothing", "bsdtar", _bsdtar_copy, (TAR,), PLAIN),
     Contender(
         "tarfile",
         "copies all entries, hides nothing (standard library)",
         sys.executable,
         _tarfile_copy,
-        frozenset({"plain", "gzip"}),
+        (TAR,),
+        PLAIN | GZIP,
+        slow=True,
+        once=True,
+    ),
+    Contender("tar -x merged", EXTRACTS, "tar", _gnu_tar, (DIRECTORY,), makes="out"),
+    Contender("bsdtar -x merged", EXTRACTS, "bsdtar", _extract("bsdtar", "--numeric-owner"), (DIRECTORY,), makes="out"),
+]
+
+# --- those that merge --------------------------------------------------------------------------------------------
+
+
+def _umoci(image: Image, place: Path) -> Command:
+    rootless = [] if os.geteuid() == 0 else ["--rootless"]
+    source = f"{image.layout}:latest"
+    return Command(["umoci", "raw", "unpack", *rootless, "--image", source, str(place / "out")])
+
+
+def by_hand(image: Image, place: Path) -> Command:
+    """GNU tar, layer by layer: with checks first, or, as root, in a jail."""
+    if os.geteuid() == 0:
+        return jailed("by-hand", image, place)
+    return Command([*_script("by_hand.sh", image), str(place / "out.tar"), *image.arguments])
+
+
+def jailed(what: str, image: Image, place: Path) -> Command:
+    """What only root can do: see jailed.sh."""
+    return Command([*_script("jailed.sh", image), what, str(place), *image.arguments])
+
+
+def _script(name: str, image: Image) -> list[str]:
+    """GNU tar is a third faster without its options for xattrs: it gets them where there are any."""
+    return ["env", f"XATTRS={'yes' if image.xattrs else ''}", "bash", str(HERE / name)]
+
+
+def _mount_and_tar(tool: str) -> Callable[[Image, Path], Command]:
+    return lambda image, place: Command([*_script("mount_and_tar.sh", image), tool, str(place), str(image.layout)])
+
+
+BY_HAND = "tar layer by layer"
+BY_HAND_TREE = f"{BY_HAND}: the tree alone"
+MERGING = [
+    Contender(
+        BY_HAND,
+        "merges: whiteouts, GNU tar over what is there, then tar of the tree",
+        "tar",
+        by_hand,
+        (TAR,),
+        GZIP,
+        makes="out.tar",
+        slow=True,
+        parts=(Part(BY_HAND_TREE, "the same without the last tar", (DIRECTORY,)),),
     ),
     Contender(
         "umoci raw unpack",
         "merges into a directory, checks digests",
         "umoci",
         _umoci,
-        frozenset({"gzip"}),
-        layouts=frozenset({True}),
+        (CHECKED_TAR, CHECKED_DIRECTORY),
+        GZIP,
+        makes="out",
+        needs_layout=True,
+        slow=True,
     ),
-    Contender(
-        "GNU tar by hand",
-        "merges: whiteouts, extraction, tar of the tree",
-        "tar",
-        by_hand,
-        layouts=frozenset({False}),
-        never_as_root=True,
+    *(
+        Contender(
+            f"{tool} pull, mount, tar",
+            "unpacks into a new store, checks digests, mounts, tar of the mount",
+            tool,
+            _mount_and_tar(tool),
+            (CHECKED_TAR, CHECKED_DIRECTORY),
+            GZIP,
+            makes="out.tar",
+            needs_layout=True,
+            root=True,
+            slow=True,
+            once=tool == "podman",
+            parts=(Part(f"{tool} pull, mount, tar: mount and tar alone", "from a filled store", (CHECKED_TAR,)),),
+        )
+        for tool in ("buildah", "podman")
     ),
 ]
+
+
+def all_contenders(command: Sequence[str]) -> list[Contender]:
+    """Ours first."""
+    return [*streamerge(command), *PARTIAL, *MERGING]

@@ -1,0 +1,63 @@
+"""What the figures depend on: the machine, the file systems, the versions of all that is measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+MIB = 1 << 20
+TOOLS = ("tar", "bsdtar", "gzip", "igzip", "zstd", "umoci", "buildah", "podman")
+PACKAGES = ("isal", "zstandard", "lz4")
+
+
+def describe(streamerge: Sequence[str]) -> dict[str, str]:
+    """The machine, and the versions of the command and of the tools that are there."""
+    facts = {
+        "processor": _first_match("/proc/cpuinfo", r"model name\s*: (.*)") or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{int(_first_match('/proc/meminfo', 'MemTotal: *([0-9]+)') or 0) / MIB:.1f} GiB",
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "streamerge": _version_of([*streamerge, "--version"]),
+    }
+    facts |= {package: _package_version(package) for package in PACKAGES}
+    return facts | {tool: _version_of([tool, "--version"]) for tool in TOOLS if shutil.which(tool)}
+
+
+def installed() -> str:
+    """The command that is installed beside this Python, for a shell; else the module that it finds."""
+    script = Path(sys.executable).with_name("streamerge")
+    return shlex.join([str(script)] if script.exists() else [sys.executable, "-m", "streamerge"])
+
+
+def file_system(directory: Path) -> str:
+    """The kind of file system that a directory is on, as ``mount`` names it."""
+    answer = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", directory], capture_output=True, text=True)
+    return (answer.stdout.split() or ["unknown"])[-1]
+
+
+def _first_match(path: str, pattern: str) -> str:
+    found = re.search(pattern, Path(path).read_text()) if Path(path).exists() else None
+    return found[1] if found else ""
+
+
+def _package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _version_of(command: Sequence[str]) -> str:
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = (answer.stdout or answer.stderr).strip().splitlines()
+    found = re.search(r"\d+\.\d+(?:\.\d+)?", lines[0]) if lines else None
+    return found[0] if found and not answer.returncode else "unknown"

@@ -1,0 +1,1 @@
+"""Tests of the benchmarks; tox runs them in its environment "smoke"."""
