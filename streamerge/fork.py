@@ -12,10 +12,13 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NoReturn
 
-__all__ = ["Child", "can_fork"]
+__all__ = ["Child", "can_fork", "close_pipe_end", "new_pipe"]
+
+_OURS: set[int] = set()
+"""Ends of pipes to children. No child may hold another's: then none of them would notice that the parent is gone."""
 
 
 def can_fork() -> bool:
@@ -23,18 +26,32 @@ def can_fork() -> bool:
     return sys.platform == "linux"
 
 
+def new_pipe(*, we_read: bool) -> tuple[int, int]:
+    """A pipe to or from a child that is about to be forked: our end, which children close, and the child's."""
+    read, write = os.pipe()
+    ours, others = (read, write) if we_read else (write, read)
+    _OURS.add(ours)
+    return ours, others
+
+
+def close_pipe_end(fd: int) -> None:
+    """Close our end of a pipe."""
+    _OURS.discard(fd)
+    os.close(fd)
+
+
 class Child:
-    """A process that calls ``work`` and is gone; ``close`` are descriptors that are ours and not its own.
+    """A process that calls ``work`` and is gone.
 
     What comes of the work, exceptions included, the work itself must tell. A terminal's signals are left to us.
     """
 
-    def __init__(self, work: Callable[[], None], close: Iterable[int] = ()) -> None:
+    def __init__(self, work: Callable[[], None]) -> None:
         everything = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._pid = _fork()
             if not self._pid:
-                _live(work, close, everything)
+                _live(work, everything)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, everything)
 
@@ -64,14 +81,14 @@ def _fork() -> int:
         return os.fork()
 
 
-def _live(work: Callable[[], None], close: Iterable[int], mask: set[int | signal.Signals]) -> NoReturn:
+def _live(work: Callable[[], None], mask: set[int | signal.Signals]) -> NoReturn:
     """All there is of the process: no clean-up at its end, since all that could be cleaned up is the parent's."""
     try:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for fd in close:
+        for fd in _OURS:
             os.close(fd)
         with contextlib.suppress(BrokenPipeError):  # the parent is gone
             work()

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from streamerge.errors import LayerError
-from streamerge.fork import Child
+from streamerge.fork import Child, close_pipe_end, new_pipe
 from streamerge.interfaces import Stream
 from streamerge.streams import CHUNK, Chunks
 
@@ -56,10 +56,10 @@ class ForkedStream(Chunks):
         self._released = released
         self._at = self._end = 0  # what is left of the slot at hand
         self._ended = False
-        self._full, full = os.pipe()
-        free, self._free = os.pipe()
+        self._full, full = new_pipe(we_read=True)
+        self._free, free = new_pipe(we_read=False)
         sender = _Sender(slots.memory, full, free)
-        self._child = Child(lambda: sender.run(stream), close=(self._full, self._free))
+        self._child = Child(lambda: sender.run(stream))
         os.close(full)
         os.close(free)
         stream.close()
@@ -94,8 +94,8 @@ class ForkedStream(Chunks):
         """End the process, wherever it is."""
         self._child.kill()
         if self._full >= 0:
-            os.close(self._full)
-            os.close(self._free)
+            close_pipe_end(self._full)
+            close_pipe_end(self._free)
             self._full = -1
             self._give_back(self.held)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamerge.merge import LayerView, Verdict, fingerprint
-from streamerge.tarheader import BLOCK, ExpectedSums
+from streamerge.tarheader import BLOCK, expected_sums
 from streamerge.tarreader import TarReader
 from streamerge.trie import SEALED, Child
 
@@ -73,7 +73,7 @@ class _PlainNumbers(dict[bytes, bool]):
 
 def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
     """Merge one layer by runs. Cost: one to two microseconds an entry."""
-    adler32, sums, plain = zlib.adler32, ExpectedSums(), _PlainNumbers()
+    adler32, sums, plain = zlib.adler32, expected_sums, _PlainNumbers()
     write, step, keep_hidden, enter, add = door.write, door.step, door.keep_hidden, door.enter, door.add
     to_tar = enter is None or add is None
     walked, shown = view.walked, view.leaf_written

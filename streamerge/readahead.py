@@ -8,9 +8,10 @@ skipped. So is a short one.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 from streamerge.fork import can_fork
@@ -33,8 +34,8 @@ _MOST_BY_A_THREAD = 2 << 20
 class ReadAhead:
     """Opens layers in the order given and gives their streams, each to be read before the next.
 
-    Layers that can be opened only once, as pipes are, are opened when it is their turn: whoever writes them may
-    do so one by one. A context manager: leaving it closes what is open, and ends processes and threads.
+    Layers that can be opened only once, as pipes are, are opened by a thread: that may take as long as whoever
+    writes them likes. A context manager: leaving it closes what is open, and ends processes and threads.
     """
 
     def __init__(self, layers: Iterable[Layer], budget: int = DEFAULT_READ_AHEAD, *, processes: bool = False) -> None:
@@ -67,10 +68,17 @@ class ReadAhead:
             self._open.popleft()
 
     def _open_next(self) -> None:
+        layer = self._layers.popleft()
+        if not layer.reopenable:
+            self._open.append(self._by_thread(layer.open))
+            return
         try:
-            self._open.append(self._started(self._layers.popleft().open()))
+            self._open.append(self._started(layer.open()))
         except BaseException as error:
             self._open.append(error)
+
+    def _by_thread(self, opening: Callable[[], Stream]) -> ThreadStream:
+        return ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MOST_BY_A_THREAD))
 
     def _started(self, stream: Stream) -> Stream:
         """The same stream, read ahead by whom it had best be read."""
@@ -80,11 +88,11 @@ class ReadAhead:
         if reader is Reader.PROCESS and self._processes:
             self._slots = self._slots or Slots(self._budget)
             return ForkedStream(stream, self._slots, self._look_ahead)
-        return ThreadStream(stream, min(self._budget // _LAYERS_AT_ONCE, _MOST_BY_A_THREAD))
+        return self._by_thread(lambda: stream)
 
     def _look_ahead(self) -> None:
         """Open what may be opened by now, and see to it that whoever reads ahead has slots to fill."""
-        while self._layers and self._layers[0].reopenable and self._may_open():
+        while self._layers and self._may_open():
             self._open_next()
         if self._slots is not None and self._slots.free:
             self._grant(self._slots)
@@ -107,15 +115,15 @@ class _Stopped(Exception):
 
 
 class ThreadStream(Chunks):
-    """The chunks of ``stream``, read by a thread, at most ``budget`` bytes and a chunk ahead.
+    """The chunks of what ``opening`` opens, read by a thread, at most ``budget`` bytes and a chunk ahead.
 
     Decoders release the interpreter lock, so on two cores some of decoding and merging overlaps. The thread is
     a daemon, since nothing can wake it from a pipe that never ends. Raises what the stream raises.
     """
 
-    def __init__(self, stream: Stream, budget: int) -> None:
+    def __init__(self, opening: Callable[[], Stream], budget: int) -> None:
         super().__init__()
-        self._stream = stream
+        self._opening = opening
         self._budget = max(budget, 1)
         self._queue: deque[bytes | BaseException] = deque()
         self._queued = 0
@@ -144,22 +152,21 @@ class ThreadStream(Chunks):
         return item
 
     def close(self) -> None:
-        """Let the thread go; it closes the stream."""
+        """Let the thread go; it closes the stream, be it one that opens only now."""
         with self._change:
             self._stopped = True
             self._change.notify_all()
 
     def _run(self) -> None:
         try:
-            while chunk := self._stream.read():
-                self._put(chunk)
-            self._put(b"")
+            with contextlib.closing(self._opening()) as stream:
+                while chunk := stream.read():
+                    self._put(chunk)
+                self._put(b"")
         except _Stopped:
             pass
         except BaseException as error:
             self._put_last(error)
-        finally:
-            self._stream.close()
 
     def _put(self, chunk: bytes) -> None:
         with self._change:

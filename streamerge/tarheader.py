@@ -21,6 +21,7 @@ __all__ = [
     "Extras",
     "check_numbers",
     "effective_records",
+    "expected_sums",
     "has_plain_sum",
     "has_valid_sum",
     "padded",
@@ -129,7 +130,7 @@ def has_valid_sum(header: bytes) -> bool:
 
 def has_plain_sum(header: bytes) -> bool:
     """Whether the stored sum is that of the unsigned bytes, as all of today's tars have it."""
-    return _expected_sums[header[148:156]] == zlib.adler32(header[:BLOCK]) & 0xFFFF
+    return expected_sums[header[148:156]] == zlib.adler32(header[:BLOCK]) & 0xFFFF
 
 
 def signed_sum(header: bytes) -> int:
@@ -157,7 +158,7 @@ class ExpectedSums(dict[bytes, int]):
         return value
 
 
-_expected_sums = ExpectedSums()
+expected_sums = ExpectedSums()
 
 
 def check_numbers(header: bytes) -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from streamerge.errors import SinkError
-from streamerge.fork import Child
+from streamerge.fork import Child, close_pipe_end, new_pipe
 from streamerge.streams import CHUNK
 from streamerge.tarheader import padded
 
@@ -50,7 +50,7 @@ class Crew:
         self._helpers: list[_Helper] = []
         try:
             for _ in range(count):
-                self._helpers.append(_Helper(work, report, [helper.ends for helper in self._helpers]))
+                self._helpers.append(_Helper(work, report))
         except OSError as error:
             self.kill()
             raise SinkError(f"cannot start a process to help: {error.strerror}") from error
@@ -75,17 +75,15 @@ class Crew:
 
 
 class _Helper:
-    """One process. ``others`` are descriptors of other helpers, which it must not keep open."""
+    """One process."""
 
-    def __init__(self, work: Work, report: Report, others: list[tuple[int, int]]) -> None:
+    def __init__(self, work: Work, report: Report) -> None:
         self._memory = mmap.mmap(-1, _ROOM * _WAITING)
         self._free = list(range(_WAITING))
         self._filled = 0  # bytes in the last free place
-        jobs, self._jobs = os.pipe()
-        self._answers, answers = os.pipe()
-        self.ends = (self._jobs, self._answers)
-        close = [fd for ends in [self.ends, *others] for fd in ends]
-        self._child = Child(lambda: _help(self._memory, jobs, answers, work, report), close)
+        self._jobs, jobs = new_pipe(we_read=False)
+        self._answers, answers = new_pipe(we_read=True)
+        self._child = Child(lambda: _help(self._memory, jobs, answers, work, report))
         os.close(jobs)
         os.close(answers)
         self._poll = select.poll()
@@ -126,7 +124,7 @@ class _Helper:
 
     def finish(self) -> Counter[str]:
         self.wait()
-        os.close(self._jobs)
+        close_pipe_end(self._jobs)
         self._jobs = -1
         told = self._hear()
         assert isinstance(told, Counter)
@@ -141,7 +139,7 @@ class _Helper:
     def _close(self) -> None:
         for fd in (self._jobs, self._answers):
             if fd >= 0:
-                os.close(fd)
+                close_pipe_end(fd)
         self._jobs = self._answers = -1
 
     def _hear(self) -> Answer:

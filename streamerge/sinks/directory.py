@@ -184,20 +184,23 @@ class DirectorySink:
 
         Mode and owner of most files are among a few, so what they need is worked out once for each.
         """
-        path = b""
+        path, here, parent = b"", None, -1
+        plans, attributes = self._plans, self._attributes
         try:
             for path, cut, header, body in files_of(run):
-                key = header[100:124]
-                plan = self._plans.get(key) or self._new_plan(key)
-                fd = os.open(path[cut:], _CREATE, plan.create, dir_fd=self._fds.get(path[: cut - 1] if cut else b""))
+                if path[:cut] != here:
+                    here, parent = path[:cut], self._fds.get(path[: cut - 1] if cut else b"")
+                owner_and_mode = header[100:124]
+                plan = plans.get(owner_and_mode) or self._new_plan(owner_and_mode)
+                fd = os.open(path[cut:], _CREATE, plan.create, dir_fd=parent)
                 try:
                     if body:
                         _write(fd, body)
                     if plan.owner is not None:
-                        self._attributes.own(fd, plan.owner)
+                        attributes.own(fd, plan.owner)
                     if plan.mode is not None:
                         os.fchmod(fd, plan.mode)
-                    mtime = parse_number(header[136:148]) * 1_000_000_000
+                    mtime = _plain_number(header[136:148]) * 1_000_000_000
                     os.utime(fd, ns=(mtime, mtime))
                 finally:
                     os.close(fd)
@@ -324,6 +327,12 @@ class DirectorySink:
             data = Metadata(0o755, 0, 0, 0)
         self._attributes.apply(self._fds.get(path), data)
         self._fds.drop(path)
+
+
+def _plain_number(field: bytes) -> int:
+    """A number field that holds octal digits and blanks alone, as all in a run do."""
+    digits = field[:-1]
+    return int(digits, 8) if digits.isdigit() else parse_number(field)
 
 
 def _write(fd: int, piece: bytes | memoryview) -> None:

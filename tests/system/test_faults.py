@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -538,3 +538,31 @@ def test_feeders_that_die_are_noticed(tmp_path: Path, output: Path, layer: Path)
     run(tmp_path / "fifo", "-o", output).assert_failed("layer 0", "fifo", "truncated")
     feeder.join(10)
     assert_untouched(output)
+
+
+def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
+    """Decoders and helpers notice by their pipes, of which no other of them may hold an end."""
+    layer = Layer().dir(b"d")
+    for number in range(4000):
+        layer = layer.file(b"d/%d" % number, os.urandom(500))
+    path = tmp_path / "layer.tar.gz"
+    path.write_bytes(gzip.compress(layer.tar(), 1))
+    process = start(*[path] * 6, "-o", f"{tmp_path}/out/")
+    children: set[int] = set()
+    while process.poll() is None and len(children) < 3:
+        with suppress(OSError):
+            children.update(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+    process.kill()
+    finished(process)
+    assert len(children) >= 3, "two decoders and a helper"
+    deadline = time.monotonic() + 10
+    while any(map(is_running, children)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(map(is_running, children))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

@@ -195,15 +195,23 @@ class TestAhead:
             next(ahead.streams())
             assert sum(len(layer.streams) for layer in layers) <= 8
 
-    def test_a_pipe_is_opened_when_it_is_its_turn(self) -> None:
-        """Whoever fills two FIFOs one after the other would wait for us for ever, and we for him."""
-        layers = [FakeLayer([b"a"]), FakeLayer([b"b"], reopenable=False), FakeLayer([b"c"])]
-        with ReadAhead(layers) as ahead:
+    def test_a_pipe_is_opened_ahead_by_a_thread(self) -> None:
+        """Found by a test of signals: we wrote to one who first wanted to write to us. Nor may we wait for the opening:
+        whoever fills two FIFOs one after the other has us wait for the second while he waits for the first.
+        """
+        gate = threading.Event()
+
+        class Late(FakeLayer):
+            def open(self) -> Stream:
+                assert gate.wait(5)
+                return super().open()
+
+        with ReadAhead([FakeLayer([b"a"]), Late([b"b"], reopenable=False), FakeLayer([b"c"])]) as ahead:
             streams = ahead.streams()
-            all_of(next(streams))
-            assert [layer.opened for layer in layers] == [1, 0, 0]
-            all_of(next(streams))
-            assert [layer.opened for layer in layers] == [1, 1, 1]
+            first = next(streams)
+            assert all_of(first) == b"a"
+            gate.set()
+            assert [all_of(stream) for stream in streams] == [b"b", b"c"]
         wait_for_thread()
 
 
@@ -277,6 +285,21 @@ class TestNothingIsLeft:
         assert [stream.closed for stream in given.streams + waiting.streams] == [True, True]
         assert set(os.listdir("/proc/self/fd")) == before
         assert_no_children()
+
+    def test_of_a_layer_that_opens_too_late(self) -> None:
+        gate = threading.Event()
+
+        class Late(FakeLayer):
+            def open(self) -> Stream:
+                assert gate.wait(5)
+                return super().open()
+
+        layer = Late([b"x"], reopenable=False)
+        with ReadAhead([layer]) as ahead:
+            next(ahead.streams())
+        gate.set()
+        wait_for_thread()
+        assert (layer.opened, layer.given) == (1, 1)
 
     @pytest.mark.parametrize("processes", [False, True])
     def test_whoever_reads_goes(self, processes: bool) -> None:
