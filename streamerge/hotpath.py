@@ -57,6 +57,7 @@ def scan(
     adler32, sums = zlib.adler32, ExpectedSums()
     walked, hidden = view.walked, view.hidden
     shown = view.leaf_written
+    any_order = view.merge.any_order
     newer = (view.index + 1) << 2  # leaves from here on belong to newer layers
     buf, pos, end = reader.buf, reader.pos, len(reader.buf)
     run = pos  # buf[run:pos] is kept and not yet written
@@ -103,7 +104,7 @@ def scan(
                                 pos = body
                             run = pos
                             continue
-                    elif put is not None and old is None and node is not SEALED:
+                    elif put is not None and old is None and (node.written or (any_order and node is not SEALED)):
                         if size <= end - body:
                             node.children[base] = shown
                             tally.written += 1

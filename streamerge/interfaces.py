@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from streamerge.entry import Entry
 from streamerge.errors import StreamergeError
 
-__all__ = ["Explains", "FileSink", "Layer", "RawSink", "Sink", "Stream"]
+__all__ = ["BeginAgain", "Explains", "FileSink", "Foresees", "Layer", "Preview", "RawSink", "Sink", "Stream"]
 
 
 class Stream(Protocol):
@@ -79,3 +79,25 @@ class FileSink(Sink, Protocol):
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Add a new file: its clean path, where the base name begins in it, its header, its whole body."""
+
+
+class Preview(Protocol):
+    """What a sink may learn of a merge before it begins. Layers that are pipes are spooled for it."""
+
+    def root(self) -> Entry | None:
+        """The root's own entry, if the newest layer that has one begins with it; cost: the first bytes of layers."""
+
+    def merge_into(self, sink: Sink) -> None:
+        """Merge all layers into ``sink``, which neither finishes nor aborts; cost: another reading of the layers."""
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A sink that must know something before the first entry."""
+
+    def prepare(self, preview: Preview) -> None:
+        """Learn it; called once, before anything is added. Raises StreamergeError."""
+
+
+class BeginAgain(Exception):  # noqa: N818 - no error: nothing is wrong with the layers
+    """What a sink that was given a preview raises when an entry belies it: it wants ``restart`` and all entries anew."""

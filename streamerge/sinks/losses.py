@@ -1,0 +1,95 @@
+"""What a way of making a file system loses, counted as it passes and told in one line for each kind.
+
+What each loses was found by trying: ``docs/filesystems.md`` has the table, ``tests/system/test_filesystems.py`` the
+proof. Entries that never become an Entry (:class:`~streamerge.interfaces.FileSink`) have no PAX records, so neither
+xattrs nor fractions of a second, and a time that is plain octal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamerge.entry import Entry, Kind
+from streamerge.metadata import mtime, xattr_names
+
+__all__ = ["CPIO", "EROFS", "EROFS_TAR", "EXT4", "EXT4_TAR", "SQUASHFS", "SQUASHFS_TOOLS", "Keeps", "Losses"]
+
+_SECOND = 1_000_000_000
+_FOREVER = 1 << 62
+_NAMESPACES = (b"user", b"trusted", b"security")
+_ACL = b"system.posix_acl_"
+_ALL = ("user.*", "trusted.*", "security.*", "security.capability", "POSIX ACLs")
+
+
+@dataclass(frozen=True, slots=True)
+class Keeps:
+    """What a file system, made in one way, keeps: kinds of xattrs, and the times (in seconds) it can hold."""
+
+    name: str
+    xattrs: tuple[str, ...] = ()
+    fractions: bool = False
+    earliest: int = 0
+    latest: int = (1 << 32) - 1
+    root_xattrs: bool = True
+    linked_symlinks: bool = True
+
+
+CPIO = Keeps("cpio", linked_symlinks=False)
+SQUASHFS = Keeps("squashfs", ("user.*", "trusted.*", "security.*", "security.capability"))
+SQUASHFS_TOOLS = Keeps("squashfs by sqfstar or mksquashfs", SQUASHFS.xattrs, root_xattrs=False)
+EROFS = Keeps("erofs", _ALL, fractions=True, latest=_FOREVER)
+EROFS_TAR = Keeps("erofs", _ALL[:-1], fractions=True, latest=_FOREVER)
+EXT4 = Keeps("ext4 by mke2fs", _ALL, earliest=-(1 << 31), latest=(1 << 31) - 1)
+EXT4_TAR = Keeps("ext4 by mke2fs from a tar", ("security.capability",), earliest=-(1 << 31), latest=(1 << 31) - 1)
+
+
+class Losses:
+    """Counts what ``keeps`` does not keep of the entries that pass."""
+
+    def __init__(self, keeps: Keeps) -> None:
+        self._keeps = keeps
+        self._counts: Counter[str] = Counter()
+        self._symlinks: set[bytes] = set()
+
+    def note(self, entry: Entry) -> None:
+        """Look at an entry. Cost: nothing to speak of where it has no PAX records."""
+        if entry.kind is Kind.HARDLINK:
+            self._note_link(entry)
+            return
+        if not self._keeps.linked_symlinks and entry.kind is Kind.SYMLINK:
+            self._symlinks.add(entry.path)
+        if entry.records or entry.header[136] & 0x80:
+            self._note_metadata(entry)
+
+    def tell(self, warn: Callable[[str], None]) -> None:
+        """Give ``warn`` a line for each kind of loss."""
+        for kind, count in sorted(self._counts.items()):
+            warn(f"{kind}: {count:,} lost, which {self._keeps.name} cannot hold")
+
+    def _note_link(self, entry: Entry) -> None:
+        if entry.target in self._symlinks:
+            self._symlinks.add(entry.path)
+            self._counts["hard links to symlinks"] += 1
+
+    def _note_metadata(self, entry: Entry) -> None:
+        seconds, fraction = divmod(mtime(entry), _SECOND)
+        if not self._keeps.earliest <= seconds <= self._keeps.latest:
+            self._counts["times out of range"] += 1
+        elif fraction and not self._keeps.fractions:
+            self._counts["fractions of seconds"] += 1
+        kept = self._keeps.xattrs if entry.path or self._keeps.root_xattrs else ()
+        for name in xattr_names(entry.records):
+            kind = _kind(name)
+            if kind not in kept:
+                self._counts[kind if entry.path else f"{kind} of the root directory"] += 1
+
+
+def _kind(name: bytes) -> str:
+    if name.startswith(_ACL):
+        return "POSIX ACLs"
+    if name == b"security.capability":
+        return "security.capability"
+    namespace = name.partition(b".")[0]
+    return f"{namespace.decode()}.*" if namespace in _NAMESPACES else "other attributes"
