@@ -14,9 +14,11 @@ from streamerge.entry import Entry
 from streamerge.errors import FormatError
 from streamerge.tarheader import BLOCK, MAX_EXTENSION, MAX_SIZE, parse_number
 
-__all__ = ["SparseFile", "is_sparse", "sparse_file", "sparse_size"]
+__all__ = ["SparseFile", "expanded", "is_sparse", "sparse_file", "sparse_size"]
 
 Chunk = bytes | memoryview
+
+_ZEROS = bytes(1 << 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,22 @@ def sparse_file(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
         return _parse(entry, body)
     except FormatError as error:
         raise error.at(path=entry.path) from None
+
+
+def expanded(file: SparseFile) -> Iterator[Chunk]:
+    """Yield all bytes of the file, those of its holes too. Cost: its size, in chunks of at most 64 KiB of zeros."""
+    end = 0
+    for offset, piece in file.pieces():
+        yield from _zeros(offset - end)
+        yield piece
+        end = offset + len(piece)
+    yield from _zeros(file.size - end)
+
+
+def _zeros(size: int) -> Iterator[bytes]:
+    while size > 0:
+        yield _ZEROS[:size]
+        size -= len(_ZEROS)
 
 
 def sparse_size(entry: Entry) -> int:

@@ -8,7 +8,7 @@ GNU cpio at its end. The count must be known with the first name, so that the la
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from streamerge.codecs import Codec, Encoder
 from streamerge.codecs.initramfs import cpio_codec, encode_initramfs
@@ -20,14 +20,13 @@ from streamerge.metadata import metadata
 from streamerge.sinks.losses import CPIO, Losses
 from streamerge.sinks.output import Output, open_output
 from streamerge.sinks.survey import LinkMap, Survey
-from streamerge.sparse import is_sparse, sparse_file
+from streamerge.sparse import expanded, is_sparse, sparse_file
 from streamerge.tarheader import parse_number
 
 __all__ = ["CpioSink", "open_cpio"]
 
 _MAX_PIECES = 512
 _MAX_PENDING = 1 << 20
-_ZEROS = bytes(1 << 16)
 _TYPES = {
     Kind.FILE: stat.S_IFREG,
     Kind.DIRECTORY: stat.S_IFDIR,
@@ -116,7 +115,7 @@ class CpioSink:
             self._append_symlink(entry.path, inode, entry.target)
         elif is_sparse(entry):
             file = sparse_file(entry, body)
-            self._append(entry.path, inode, _expanded(file.size, file.pieces()), file.size)
+            self._append(entry.path, inode, expanded(file), file.size)
         else:
             self._append(entry.path, inode, body, entry.size)
 
@@ -195,18 +194,3 @@ def open_cpio(
     encode_initramfs(codec, level)  # a wrong level is an error before anything is created
     return CpioSink(open_output(path, fsync=fsync), encoder=lambda: encode_initramfs(codec, level), warn=warn)
 
-
-def _expanded(size: int, pieces: Iterable[tuple[int, Piece]]) -> Iterator[Piece]:
-    """A sparse file's bytes, its holes written out."""
-    end = 0
-    for offset, piece in pieces:
-        yield from _zeros(offset - end)
-        yield piece
-        end = offset + len(piece)
-    yield from _zeros(size - end)
-
-
-def _zeros(size: int) -> Iterator[bytes]:
-    while size > 0:
-        yield _ZEROS[:size]
-        size -= len(_ZEROS)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from streamerge.entry import Entry, Kind
 from streamerge.metadata import mtime, xattr_names
 
-__all__ = ["CPIO", "EROFS", "EROFS_TAR", "EXT4", "EXT4_TAR", "SQUASHFS", "SQUASHFS_TOOLS", "Keeps", "Losses"]
+__all__ = ["CPIO", "EROFS", "EROFS_TAR", "EXT4", "EXT4_TAR", "OLD_SQUASHFS_TOOLS", "SQUASHFS", "SQUASHFS_TOOLS", "Keeps", "Losses", "kind_of_xattr"]
 
 _SECOND = 1_000_000_000
 _FOREVER = 1 << 62
@@ -25,23 +25,34 @@ _ALL = ("user.*", "trusted.*", "security.*", "security.capability", "POSIX ACLs"
 
 @dataclass(frozen=True, slots=True)
 class Keeps:
-    """What a file system, made in one way, keeps: kinds of xattrs, and the times (in seconds) it can hold."""
+    """What a file system, made in one way, keeps: kinds of xattrs, the times (in seconds) that it can hold.
+
+    ``root``: whether the root directory has an owner and a time of its own. ``sparse``: whether the tool understands sparse files; else it is given all their zeros, and nothing is lost.
+    """
 
     name: str
     xattrs: tuple[str, ...] = ()
     fractions: bool = False
     earliest: int = 0
     latest: int = (1 << 32) - 1
+    root: bool = True
     root_xattrs: bool = True
     linked_symlinks: bool = True
+    sparse: bool = True
+
+    @property
+    def keeps_acls(self) -> bool:
+        """Whether POSIX ACLs are among the xattrs that are kept."""
+        return "POSIX ACLs" in self.xattrs
 
 
 CPIO = Keeps("cpio", linked_symlinks=False)
 SQUASHFS = Keeps("squashfs", ("user.*", "trusted.*", "security.*", "security.capability"))
 SQUASHFS_TOOLS = Keeps("squashfs by sqfstar or mksquashfs", SQUASHFS.xattrs, root_xattrs=False)
-EROFS = Keeps("erofs", _ALL, fractions=True, latest=_FOREVER)
-EROFS_TAR = Keeps("erofs", _ALL[:-1], fractions=True, latest=_FOREVER)
-EXT4 = Keeps("ext4 by mke2fs", _ALL, earliest=-(1 << 31), latest=(1 << 31) - 1)
+OLD_SQUASHFS_TOOLS = Keeps("squashfs by sqfstar before 4.6", SQUASHFS.xattrs, root_xattrs=False, root=False)
+EROFS = Keeps("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER)
+EROFS_TAR = Keeps("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER, sparse=False)
+EXT4 = Keeps("ext4 by mke2fs", _ALL, earliest=-(1 << 31), latest=(1 << 31) - 1, linked_symlinks=False)
 EXT4_TAR = Keeps("ext4 by mke2fs from a tar", ("security.capability",), earliest=-(1 << 31), latest=(1 << 31) - 1)
 
 
@@ -60,6 +71,8 @@ class Losses:
             return
         if not self._keeps.linked_symlinks and entry.kind is Kind.SYMLINK:
             self._symlinks.add(entry.path)
+        if not entry.path and not self._keeps.root:
+            self._counts["owner and time of the root directory"] += 1
         if entry.records or entry.header[136] & 0x80:
             self._note_metadata(entry)
 
@@ -81,12 +94,13 @@ class Losses:
             self._counts["fractions of seconds"] += 1
         kept = self._keeps.xattrs if entry.path or self._keeps.root_xattrs else ()
         for name in xattr_names(entry.records):
-            kind = _kind(name)
+            kind = kind_of_xattr(name)
             if kind not in kept:
                 self._counts[kind if entry.path else f"{kind} of the root directory"] += 1
 
 
-def _kind(name: bytes) -> str:
+def kind_of_xattr(name: bytes) -> str:
+    """What a :class:`Keeps` calls an extended attribute of this full name."""
     if name.startswith(_ACL):
         return "POSIX ACLs"
     if name == b"security.capability":

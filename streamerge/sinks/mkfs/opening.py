@@ -1,0 +1,153 @@
+"""Which tool makes a file system, and in which way: by a pipe where it can, else from a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from streamerge.errors import SinkError, UsageError
+from streamerge.interfaces import Sink
+from streamerge.sinks import losses
+from streamerge.sinks.attributes import Ownership
+from streamerge.sinks.directory import DirectorySink
+from streamerge.sinks.mkfs.commands import (
+    Command,
+    RootDirectory,
+    Settings,
+    debugfs_command,
+    ext4_command,
+    from_tar,
+    from_tree,
+)
+from streamerge.sinks.mkfs.extsize import Free, Layout, layout
+from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.pipe import Plan, TarToTool
+from streamerge.sinks.mkfs.process import Console
+from streamerge.sinks.mkfs.tools import FILESYSTEMS, Tool, choose_tool, find_program, reads_tars
+from streamerge.sinks.mkfs.tree import Steps, TreeToTool
+from streamerge.sinks.survey import Survey
+
+__all__ = ["FilesystemOptions", "open_filesystem"]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesystemOptions:
+    """How to make a file system image.
+
+    ``mkfs`` is the tool, by name or path; ``arguments`` go to it as they are. ``size`` (bytes) and ``free`` are for
+    ext4. ``time`` (seconds) makes the same input give the same image. ``same_owner`` is what a directory on the way
+    must have, where the tool reads no tars: the image's owners, which only root can give, else the caller's.
+    """
+
+    mkfs: str | None = None
+    arguments: Sequence[str] = ()
+    size: int | None = None
+    free: Free = Free()
+    time: int | None = None
+    fsync: bool = True
+    same_owner: bool = True
+    console: Console = field(default_factory=lambda: Console(quiet=True))
+
+
+def open_filesystem(
+    path: str,
+    filesystem: str,
+    options: FilesystemOptions | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Sink:
+    """Open an image of ``filesystem`` (squashfs, erofs, ext4) for output; it appears when it is complete.
+
+    Raises SinkError where there is no tool that could make it, or none that could give files their owners;
+    UsageError for options that do not fit.
+    """
+    options = options if options is not None else FilesystemOptions()
+    if filesystem not in FILESYSTEMS:
+        raise UsageError(f"{filesystem} is none of {', '.join(FILESYSTEMS)}")
+    if filesystem != "ext4" and (options.size is not None or options.free != Free()):
+        raise UsageError(f"a size is for ext4; {filesystem} is as large as what is in it")
+    tool = choose_tool(filesystem, options.mkfs)
+    image = Image(path, fsync=options.fsync)
+    if reads_tars(tool):
+        return TarToTool(_plan(tool, options), image, options.console, warn)
+    _check_owners(tool, options)
+    return TreeToTool(_steps(tool, options, warn), image, _new_tree(options, warn), options.console, warn)
+
+
+# -- by a pipe -------------------------------------------------------------------------------------
+
+
+def _plan(tool: Tool, options: FilesystemOptions) -> Plan:
+    settings = _settings(options)
+    if tool.kind == "mke2fs":
+
+        def ext4(image: str, _root: RootDirectory, survey: Survey | None) -> Command:
+            assert survey is not None
+            size = _layout(survey, options)
+            return ext4_command(tool, image, "-", settings, size.size, size.inodes)
+
+        return Plan(ext4, losses.EXT4_TAR, counts=True)
+
+    def other(image: str, root: RootDirectory, _survey: Survey | None) -> Command:
+        return from_tar(tool, image, settings, root)
+
+    if tool.is_squashfs_tools:
+        return Plan(other, losses.SQUASHFS_TOOLS if tool.keeps_root else losses.OLD_SQUASHFS_TOOLS, tells_root=True)
+    return Plan(other, losses.SQUASHFS if tool.kind == "tar2sqfs" else losses.EROFS_TAR)
+
+
+# -- from a directory ------------------------------------------------------------------------------
+
+
+def _steps(tool: Tool, options: FilesystemOptions, warn: Callable[[str], None]) -> Steps:
+    settings = _settings(options)
+    if tool.kind != "mke2fs":
+
+        def erofs(image: str, tree: str, _root: RootDirectory, _survey: Survey) -> Iterable[Command]:
+            yield from_tree(tool, image, tree, settings)
+
+        return Steps(erofs, losses.EROFS)
+
+    def ext4(image: str, tree: str, root: RootDirectory, survey: Survey) -> Iterable[Command]:
+        size = _layout(survey, options)
+        yield ext4_command(tool, image, tree, settings, size.size, size.inodes)
+        debugfs = find_program("debugfs")
+        if debugfs is not None:
+            yield debugfs_command(debugfs, image, root, inodes=survey.inodes, time=options.time)
+        else:
+            warn("the root directory has no mode, owner and time of its own: there is no debugfs, which gives them")
+
+    return Steps(ext4, losses.EXT4)
+
+
+def _new_tree(options: FilesystemOptions, warn: Callable[[str], None]) -> Callable[[str], DirectorySink]:
+    ownership = Ownership(same_owner=options.same_owner)
+    return lambda path: DirectorySink(path, ownership=ownership, fsync=False, warn=warn)
+
+
+def _check_owners(tool: Tool, options: FilesystemOptions) -> None:
+    """From a directory, files have the owners that they have there, which only root may give."""
+    if os.geteuid() == 0 or not options.same_owner:
+        return
+    said = ".".join(map(str, tool.version))
+    raise SinkError(
+        f"{tool.kind} {said} reads no tars, and only root can give the files of a directory their owners; run "
+        f"'fakeroot streamerge …', take a newer {tool.kind}, or let all be yours with --no-same-owner"
+    )
+
+
+# -- both ------------------------------------------------------------------------------------------
+
+
+def _settings(options: FilesystemOptions) -> Settings:
+    return Settings(options.time, options.console.progress, options.arguments)
+
+
+def _layout(survey: Survey, options: FilesystemOptions) -> Layout:
+    """Size and inodes; those of a size that was asked for where it is enough. Raises SinkError where it is not."""
+    wanted = layout(survey.blocks + survey.directory_blocks, survey.inodes, options.free)
+    if options.size is None:
+        return wanted
+    if options.size < wanted.size:
+        raise SinkError(f"a size of {options.size:,} bytes is too small: what is merged needs {wanted.size:,}")
+    return replace(wanted, size=options.size, inodes=max(wanted.inodes, options.size // 16384))
