@@ -25,7 +25,10 @@ from streamerge.errors import (
 from streamerge.interfaces import Layer, RawSink, Sink, Stream
 from streamerge.run import Report, merge
 from streamerge.sinks.attributes import IdMap, Ownership
+from streamerge.sinks.cpio import CpioSink, open_cpio
 from streamerge.sinks.directory import DirectorySink
+from streamerge.sinks.mkfs.extsize import Free
+from streamerge.sinks.mkfs.opening import FilesystemOptions, open_filesystem
 from streamerge.sinks.tar import TarSink, open_tar
 from streamerge.sources.blob import BlobLayer
 from streamerge.sources.documents import Config, Manifest, Platform, RuntimeConfig
@@ -37,10 +40,13 @@ from streamerge.whiteout import Whiteouts
 __all__ = [
     "BlobLayer",
     "Config",
+    "CpioSink",
     "DigestMismatch",
     "DirectorySink",
     "Entry",
+    "FilesystemOptions",
     "FormatError",
+    "Free",
     "IdMap",
     "Image",
     "ImageError",
@@ -68,6 +74,8 @@ __all__ = [
     "Whiteouts",
     "layer_files",
     "merge",
+    "open_cpio",
+    "open_filesystem",
     "open_image",
     "open_tar",
 ]

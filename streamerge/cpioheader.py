@@ -67,10 +67,7 @@ def padding(size: int) -> bytes:
 def _header(name: bytes, inode: Inode, size: int) -> bytes:
     mtime = min(max(inode.mtime, 0), _LAST_NUMBER)
     major, minor = inode.device
-    numbers = (
-        (inode.number, inode.mode, inode.uid, inode.gid, inode.links, mtime, size)
-        + (0, 0)  # the device that it is on: the same for all
-        + (major, minor, len(name) + 1, 0)
-    )
+    shared = (inode.number, inode.mode, inode.uid, inode.gid, inode.links, mtime, size)
+    numbers = (*shared, 0, 0, major, minor, len(name) + 1, 0)  # the device that it is on is the same for all
     header = _FIELDS % numbers + name + b"\0"
     return header + bytes(-len(header) % 4)

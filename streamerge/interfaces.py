@@ -99,5 +99,5 @@ class Foresees(Protocol):
         """Learn it; called once, before anything is added. Raises StreamergeError."""
 
 
-class BeginAgain(Exception):  # noqa: N818 - no error: nothing is wrong with the layers
-    """What a sink that was given a preview raises when an entry belies it: it wants ``restart`` and all entries anew."""
+class BeginAgain(Exception):
+    """What a sink raises when an entry belies its preview: it wants ``restart`` and all entries anew. No error."""

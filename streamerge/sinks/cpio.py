@@ -60,6 +60,7 @@ class CpioSink:
         self._new_encoder = encoder
         self._warn = warn
         self._links = LinkMap()
+        self._pieces: list[Piece] = []
         self._begin()
 
     def prepare(self, preview: Preview) -> None:
@@ -157,7 +158,7 @@ class CpioSink:
     def _begin(self) -> None:
         self._losses = Losses(CPIO)
         self._encoder = self._new_encoder() if self._new_encoder is not None else None
-        self._pieces: list[Piece] = []
+        self._pieces = []
         self._pending = 0
         self._size = 0
         self._last_inode = 0
@@ -193,4 +194,3 @@ def open_cpio(
         return CpioSink(open_output(path, fsync=fsync), warn=warn)
     encode_initramfs(codec, level)  # a wrong level is an error before anything is created
     return CpioSink(open_output(path, fsync=fsync), encoder=lambda: encode_initramfs(codec, level), warn=warn)
-

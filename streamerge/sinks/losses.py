@@ -14,7 +14,19 @@ from dataclasses import dataclass
 from streamerge.entry import Entry, Kind
 from streamerge.metadata import mtime, xattr_names
 
-__all__ = ["CPIO", "EROFS", "EROFS_TAR", "EXT4", "EXT4_TAR", "OLD_SQUASHFS_TOOLS", "SQUASHFS", "SQUASHFS_TOOLS", "Keeps", "Losses", "kind_of_xattr"]
+__all__ = [
+    "CPIO",
+    "EROFS",
+    "EROFS_TAR",
+    "EXT4",
+    "EXT4_TAR",
+    "OLD_SQUASHFS_TOOLS",
+    "SQUASHFS",
+    "SQUASHFS_TOOLS",
+    "Keeps",
+    "Losses",
+    "kind_of_xattr",
+]
 
 _SECOND = 1_000_000_000
 _FOREVER = 1 << 62
@@ -27,7 +39,8 @@ _ALL = ("user.*", "trusted.*", "security.*", "security.capability", "POSIX ACLs"
 class Keeps:
     """What a file system, made in one way, keeps: kinds of xattrs, the times (in seconds) that it can hold.
 
-    ``root``: whether the root directory has an owner and a time of its own. ``sparse``: whether the tool understands sparse files; else it is given all their zeros, and nothing is lost.
+    ``root``: whether the root directory has an owner and a time of its own. ``sparse``: whether the tool understands
+    sparse files; else it is given all their zeros, and nothing is lost.
     """
 
     name: str

@@ -105,4 +105,3 @@ class Survey:
         extents = -(-blocks // _EXTENT)
         if extents > _EXTENTS_IN_INODE or is_sparse(entry):
             self.blocks += 1 + (blocks if is_sparse(entry) else extents) // 300
-

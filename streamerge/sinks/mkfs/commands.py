@@ -41,7 +41,7 @@ class Command:
     """A command line, what it needs in its environment (None takes a variable away), and what it reads as input.
 
     ``size`` is what the image, sparse, must have before it starts. What a ``silent`` one says is kept for the case
-    that it fails.
+    that it fails; ``progress`` is what it shows by itself on a terminal.
     """
 
     argv: Sequence[str]
@@ -49,13 +49,14 @@ class Command:
     stdin: bytes | None = None
     silent: bool = False
     size: int | None = None
+    progress: bool = False
 
 
 def from_tar(tool: Tool, image: str, settings: Settings, root: RootDirectory) -> Command:
     """The command that makes ``image`` of the tar on its standard input; ``root`` is for those that must be told."""
     if tool.kind == "tar2sqfs":
-        quiet = [] if settings.progress else ["--quiet"]
-        return Command([tool.path, *quiet, "--compressor", "gzip", *settings.arguments, image], _epoch(settings.time or 0))
+        own = ["--quiet", "--compressor", "gzip"]  # its progress would be a line for each file
+        return Command([tool.path, *own, *settings.arguments, image], _epoch(settings.time or 0))
     if tool.kind == "mkfs.erofs":
         return _erofs(tool, ["--tar=f"], image, "/dev/stdin", settings)
     return _squashfs(tool, image, settings, root)
@@ -81,7 +82,7 @@ def ext4_command(tool: Tool, image: str, source: str, settings: Settings, size: 
         environment["E2FSPROGS_FAKE_TIME"] = str(max(settings.time, 1))  # 0 means "now" to mke2fs
     own = ["-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "0", "-N", str(inodes), "-E", extended, *fixed]
     argv = [tool.path, *quiet, *own, *settings.arguments, "-d", source, image, f"{size // 1024}k"]
-    return Command(argv, environment, size=size)
+    return Command(argv, environment, size=size, progress=settings.progress)
 
 
 def debugfs_command(debugfs: str, image: str, root: RootDirectory, *, inodes: int, time: int | None) -> Command:
@@ -117,7 +118,7 @@ def _squashfs(tool: Tool, image: str, settings: Settings, root: RootDirectory) -
         argv = [tool.path, *options, "-exit-on-error", *settings.arguments, image]
     else:
         argv = [tool.path, "-", image, "-tar", "-noappend", *options, "-exit-on-error", *settings.arguments]
-    return Command(argv, {"SOURCE_DATE_EPOCH": None})  # it would also change the times of files
+    return Command(argv, {"SOURCE_DATE_EPOCH": None}, progress=settings.progress)  # it would change files' times too
 
 
 def _erofs(tool: Tool, options: Sequence[str], image: str, source: str, settings: Settings) -> Command:
@@ -130,7 +131,8 @@ def _erofs(tool: Tool, options: Sequence[str], image: str, source: str, settings
         else:  # -T would set all files' times, the variable those that are later
             environment = _epoch(_LAST_SECOND)
     quiet = [] if settings.progress else ["-d0"] if tool.version < (1, 5) else ["--quiet"]
-    return Command([tool.path, *options, *quiet, *fixed, *settings.arguments, image, source], environment)
+    argv = [tool.path, *options, *quiet, *fixed, *settings.arguments, image, source]
+    return Command(argv, environment, progress=settings.progress)
 
 
 def _epoch(time: int) -> dict[str, str | None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from streamerge.sinks.survey import BLOCK
 
-__all__ = ["Free", "Layout", "layout"]
+__all__ = ["NOTHING_FREE", "Free", "Layout", "layout"]
 
 _GROUP = 8 * BLOCK
 """Blocks in a group: as many as one block of bitmap has bits."""
@@ -43,6 +43,9 @@ class Free:
     bytes: int = 0
 
 
+NOTHING_FREE = Free()
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """``size`` in bytes, a multiple of 1 MiB; ``inodes`` that mke2fs is asked for."""
@@ -51,7 +54,7 @@ class Layout:
     inodes: int
 
 
-def layout(blocks: int, inodes: int, free: Free = Free()) -> Layout:  # noqa: B008 - frozen
+def layout(blocks: int, inodes: int, free: Free = NOTHING_FREE) -> Layout:
     """The smallest file system that surely takes ``blocks`` of contents and directories and ``inodes`` files.
 
     Room that is left free has inodes too: one for each 16 KiB, as mke2fs gives by default. Cost: a few rounds.

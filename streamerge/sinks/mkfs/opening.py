@@ -20,7 +20,7 @@ from streamerge.sinks.mkfs.commands import (
     from_tar,
     from_tree,
 )
-from streamerge.sinks.mkfs.extsize import Free, Layout, layout
+from streamerge.sinks.mkfs.extsize import NOTHING_FREE, Free, Layout, layout
 from streamerge.sinks.mkfs.image import Image
 from streamerge.sinks.mkfs.pipe import Plan, TarToTool
 from streamerge.sinks.mkfs.process import Console
@@ -43,7 +43,7 @@ class FilesystemOptions:
     mkfs: str | None = None
     arguments: Sequence[str] = ()
     size: int | None = None
-    free: Free = Free()
+    free: Free = NOTHING_FREE
     time: int | None = None
     fsync: bool = True
     same_owner: bool = True
@@ -64,7 +64,7 @@ def open_filesystem(
     options = options if options is not None else FilesystemOptions()
     if filesystem not in FILESYSTEMS:
         raise UsageError(f"{filesystem} is none of {', '.join(FILESYSTEMS)}")
-    if filesystem != "ext4" and (options.size is not None or options.free != Free()):
+    if filesystem != "ext4" and (options.size is not None or options.free != NOTHING_FREE):
         raise UsageError(f"a size is for ext4; {filesystem} is as large as what is in it")
     tool = choose_tool(filesystem, options.mkfs)
     image = Image(path, fsync=options.fsync)

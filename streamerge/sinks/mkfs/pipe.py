@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from streamerge.entry import Entry, Kind
-
 from streamerge.interfaces import BeginAgain, Preview
 from streamerge.metadata import metadata
 from streamerge.sinks.losses import Keeps, Losses
@@ -58,6 +57,8 @@ class TarToTool:
         self._warn = warn
         self._root = RootDirectory()
         self._survey: Survey | None = None
+        self._process: Process | None = None
+        self._tar: TarSink | None = None
         self._begin()
 
     def prepare(self, preview: Preview) -> None:
@@ -123,15 +124,14 @@ class TarToTool:
         self._losses = Losses(self._plan.keeps)
         self._links = self._survey.links if self._survey is not None else LinkMap()
         self._inodes: dict[bytes, Entry] = {}
-        self._tar: TarSink | None = None
-        self._process: Process | None = None
+        self._tar = None
         self._ending = False
 
     def _start(self) -> TarSink:
         command = self._plan.command(self._image.partial, self._root, self._survey)
         self._image.reserve(command.size)
-        self._process = Process(command, self._console, feeds=True)
-        self._tar = TarSink(_Feed(self._process, lambda: self._ending))
+        self._process = process = Process(command, self._console, feeds=True)
+        self._tar = TarSink(_Feed(process, lambda: self._ending))
         return self._tar
 
     def _end(self) -> None:
@@ -180,5 +180,3 @@ class _Feed(PipeOutput):
 def _root_directory(entry: Entry) -> RootDirectory:
     data = metadata(entry, with_xattrs=False)
     return replace(RootDirectory(), mode=data.mode, uid=data.uid, gid=data.gid, mtime=data.mtime // 1_000_000_000)
-
-

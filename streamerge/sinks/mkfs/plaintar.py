@@ -20,6 +20,7 @@ __all__ = ["link_to", "plain_entry", "whole_file"]
 _SECOND = 1_000_000_000
 _SPARSE = (b"GNU.sparse.",)
 _NUMBERS = frozenset({b"uid", b"gid", b"size"})
+_SHARED = frozenset({b"uid", b"gid", b"mtime"})
 _XATTR = b"SCHILY.xattr."
 Piece = bytes | memoryview
 
@@ -50,7 +51,7 @@ _ALL = b"0000777\0"
 def link_to(file: Entry, link: Entry) -> Entry:
     """The link with the owner, mode and time of the file that it names: mke2fs heeds them."""
     header = file.header[:345] + bytes(167)  # no prefix of its name, nothing of a sparse file
-    records = {key: file.records[key] for key in (b"uid", b"gid", b"mtime") if key in file.records}
+    records = {key: value for key, value in file.records.items() if key in _SHARED}
     return Entry(link.path, Kind.HARDLINK, target=link.target, header=header, records=records)
 
 
@@ -86,4 +87,3 @@ def _kept_xattrs(records: dict[bytes, bytes], keeps: Keeps) -> dict[bytes, bytes
         return xattrs(records)
     found = xattrs({key: value for key, value in records.items() if not key.startswith(b"SCHILY.acl.")})
     return {name: value for name, value in found.items() if kind_of_xattr(name) in keeps.xattrs}
-

@@ -32,7 +32,8 @@ _LONGEST_LINE = 400
 class Console:
     """Where a tool's words go: lines to standard error, or with ``progress`` its progress to the terminal as it is.
 
-    ``quiet`` keeps everything back but the last lines of one that fails. ``before`` is called when a tool starts.
+    ``quiet`` keeps everything back but the last lines of one that fails. ``before`` is called when a tool takes the
+    terminal.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Process:
         self._quiet = console.quiet or command.silent
         self._input = command.stdin
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
-        console.before()
-        shows = console.progress and not command.silent
+        shows = console.progress and command.progress
+        if shows:
+            console.before()
         try:
             self._process = subprocess.Popen(
                 command.argv,
