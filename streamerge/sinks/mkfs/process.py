@@ -85,9 +85,10 @@ class Process:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(self._input)
         self._close_input()
-        self._wait()
-        if self._process.returncode != 0:
+        if not self.has_succeeded():
             raise self.failure()
+        while self._last:
+            self._pass_on(self._last.popleft())
 
     def has_succeeded(self) -> bool:
         """Whether a tool that has stopped reading has done so because it has all it wants."""
@@ -121,16 +122,18 @@ class Process:
         self._listener.join(timeout=5)
 
     def _listen(self, said: IO[bytes]) -> None:
+        """Keep the last lines, which the message repeats should the tool fail; pass on those before."""
         for line in said:
             for part in line.replace(b"\r", b"\n").splitlines():
-                text = show(part[:_LONGEST_LINE].expandtabs()).rstrip()
+                text = show(part[:_LONGEST_LINE].expandtabs()).rstrip().removeprefix(self._name + ": ")
                 if text:
+                    if len(self._last) == _LAST_LINES:
+                        self._pass_on(self._last[0])
                     self._last.append(text)
-                    self._pass_on(text)
 
     def _pass_on(self, text: str) -> None:
         if not self._quiet:
-            print(f"{self._name}: {text.removeprefix(self._name + ': ')}", file=sys.stderr)
+            print(f"{self._name}: {text}", file=sys.stderr)
 
     def _grow_pipe(self) -> None:
         """A larger pipe means fewer turns; a kernel that says no does no harm."""
