@@ -21,7 +21,7 @@ from streamerge.sinks.losses import CPIO, Losses
 from streamerge.sinks.output import Output, open_output
 from streamerge.sinks.survey import LinkMap, Survey
 from streamerge.sparse import expanded, is_sparse, sparse_file
-from streamerge.tarheader import parse_number
+from streamerge.tarheader import parse_entry, parse_number
 
 __all__ = ["CpioSink", "open_cpio"]
 
@@ -71,6 +71,9 @@ class CpioSink:
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Append a plain file: what :meth:`add` does, with the least work that is possible."""
+        if header[136] > 49:  # a time that may be after 2106
+            self.add(parse_entry(header), (body,))
+            return
         mode = stat.S_IFREG | parse_number(header[100:108]) & 0o7777
         uid, gid = parse_number(header[108:116]), parse_number(header[116:124])
         inode = self._inode(path, mode, uid, gid, parse_number(header[136:148]))

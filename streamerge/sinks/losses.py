@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamerge.entry import Entry, Kind
 from streamerge.metadata import mtime, xattr_names
@@ -61,8 +61,8 @@ class Keeps:
 
 CPIO = Keeps("cpio", linked_symlinks=False)
 SQUASHFS = Keeps("squashfs", ("user.*", "trusted.*", "security.*", "security.capability"))
-SQUASHFS_TOOLS = Keeps("squashfs by sqfstar or mksquashfs", SQUASHFS.xattrs, root_xattrs=False)
-OLD_SQUASHFS_TOOLS = Keeps("squashfs by sqfstar before 4.6", SQUASHFS.xattrs, root_xattrs=False, root=False)
+SQUASHFS_TOOLS = Keeps("squashfs by sqfstar or mksquashfs", SQUASHFS.xattrs, root_xattrs=False, sparse=False)
+OLD_SQUASHFS_TOOLS = replace(SQUASHFS_TOOLS, name="squashfs by sqfstar before 4.6", root=False)
 EROFS = Keeps("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER)
 EROFS_TAR = Keeps("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER, sparse=False)
 EXT4 = Keeps("ext4 by mke2fs", _ALL, earliest=-(1 << 31), latest=(1 << 31) - 1, linked_symlinks=False)
@@ -86,7 +86,7 @@ class Losses:
             self._symlinks.add(entry.path)
         if not entry.path and not self._keeps.root:
             self._counts["owner and time of the root directory"] += 1
-        if entry.records or entry.header[136] & 0x80:
+        if entry.records or entry.header[136] > 49:  # base-256, or octal and after 2038
             self._note_metadata(entry)
 
     def tell(self, warn: Callable[[str], None]) -> None:

@@ -40,7 +40,8 @@ class LinkMap:
 
 
 class Survey:
-    """Counts what a merge would write. ``any_order`` as the sink's that it stands for.
+    """Counts what a merge would write. ``any_order`` as the sink's that it stands for; ``splits_symlinks``: further
+    names of a symlink will be symlinks of their own.
 
     Sizes are in blocks of :data:`BLOCK` bytes, and those that ext4 needs, or more: what another file system needs is
     much the same. Memory: a number for each directory, two paths for each hard link.
@@ -48,8 +49,9 @@ class Survey:
 
     restartable = True
 
-    def __init__(self, *, any_order: bool = False) -> None:
+    def __init__(self, *, any_order: bool = False, splits_symlinks: bool = False) -> None:
         self.any_order = any_order
+        self._splits_symlinks = splits_symlinks
         self.restart()
 
     def restart(self) -> None:
@@ -57,6 +59,7 @@ class Survey:
         self.links = LinkMap()
         self.inodes = 0
         self.blocks = 0
+        self._symlinks: set[bytes] = set()
         self._directories: defaultdict[bytes, int] = defaultdict(int)
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
@@ -72,15 +75,15 @@ class Survey:
         path = entry.path
         self._directories[path[: path.rfind(b"/") + 1]] += _ENTRY + 3 + len(path) - path.rfind(b"/") - 1
         if entry.kind is Kind.HARDLINK:
-            self.links.add(entry)
+            self._count_link(entry)
             return
         self.inodes += 1
         if entry.kind is Kind.FILE:
             self._count_file(entry)
         elif entry.kind is Kind.DIRECTORY:
             self._directories[path + b"/" if path else b""] += 0
-        elif entry.kind is Kind.SYMLINK and len(entry.target) >= _FAST_SYMLINK:
-            self.blocks += 1
+        elif entry.kind is Kind.SYMLINK:
+            self._count_symlink(entry)
         if entry.records and xattr_names(entry.records):  # no more than a block; few fit into the inode
             self.blocks += 1
 
@@ -95,6 +98,18 @@ class Survey:
         """Blocks that the directories need: in each, the longest name may not find room at the end."""
         room = BLOCK - 12 - (_ENTRY + 255 + 3)
         return sum(1 + (24 + size) // room for size in self._directories.values())
+
+    def _count_link(self, entry: Entry) -> None:
+        self.links.add(entry)
+        if self.links.first(entry.target) in self._symlinks:
+            self.inodes += 1
+            self.blocks += 2  # a long target, and xattrs
+
+    def _count_symlink(self, entry: Entry) -> None:
+        if len(entry.target) >= _FAST_SYMLINK:
+            self.blocks += 1
+        if self._splits_symlinks:
+            self._symlinks.add(entry.path)
 
     def _count_file(self, entry: Entry) -> None:
         size = sparse_size(entry) if is_sparse(entry) else entry.size

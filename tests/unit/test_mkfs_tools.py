@@ -261,7 +261,8 @@ def test_debugfs_sets_what_mke2fs_forgets() -> None:
     assert command.stdin == b"sif / mode 040711\nsif / uid 5\nsif / gid 6\nsif / mtime @1700000000\n"
     fixed = debugfs_command("debugfs", "OUT", ROOT, inodes=2, time=9)
     assert fixed.stdin is not None
-    assert fixed.stdin.endswith(b"sif <2> ctime @9\nsif <11> ctime @9\nsif <12> ctime @9\n")
+    assert fixed.stdin.endswith(b"sif <11> atime @9\nsif <11> ctime @9\nsif <12> atime @9\nsif <12> ctime @9\n")
+    assert b"sif <2> ctime @9\n" in fixed.stdin
 
 
 def test_uuids_follow_the_time() -> None:

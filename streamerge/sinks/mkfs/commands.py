@@ -88,7 +88,7 @@ def ext4_command(tool: Tool, image: str, source: str, settings: Settings, size: 
 def debugfs_command(debugfs: str, image: str, root: RootDirectory, *, inodes: int, time: int | None) -> Command:
     """The command that sets what mke2fs forgets of a directory tree: the root's own metadata.
 
-    With ``time`` also when the inodes were changed: mke2fs takes that from the tree, which has just been made. It
+    With ``time`` also when inodes were changed and read: mke2fs takes that from the tree, which has just been made. It
     gives ``inodes`` files the numbers from 11 on, after those that are reserved.
     """
     lines = [
@@ -100,7 +100,8 @@ def debugfs_command(debugfs: str, image: str, root: RootDirectory, *, inodes: in
     environment = {}
     if time is not None:
         environment["E2FSPROGS_FAKE_TIME"] = str(max(time, 1))
-        lines += [f"sif <{number}> ctime @{max(time, 1)}" for number in (2, *range(11, 11 + inodes))]
+        for number in (2, *range(11, 11 + inodes)):
+            lines += [f"sif <{number}> {field} @{max(time, 1)}" for field in ("atime", "ctime")]
     script = "\n".join([*lines, ""]).encode()
     return Command([debugfs, "-w", "-f", "-", image], environment, stdin=script, silent=True)
 
@@ -125,7 +126,8 @@ def _erofs(tool: Tool, options: Sequence[str], image: str, source: str, settings
     environment: dict[str, str | None] = {"SOURCE_DATE_EPOCH": None}  # it would also change the times of files
     fixed: list[str] = []
     if settings.time is not None:
-        fixed = ["-U", str(_uuid(settings.time))]
+        # An inode of the file system's own time would be a compact one, which has no fraction of a second.
+        fixed = ["-U", str(_uuid(settings.time)), "-Eforce-inode-extended"]
         if tool.version >= (1, 8):
             fixed += [f"-T{settings.time}", "--mkfs-time"]
         else:  # -T would set all files' times, the variable those that are later

@@ -11,6 +11,7 @@ from streamerge.interfaces import Sink
 from streamerge.sinks import losses
 from streamerge.sinks.attributes import Ownership
 from streamerge.sinks.directory import DirectorySink
+from streamerge.sinks.losses import Keeps
 from streamerge.sinks.mkfs.commands import (
     Command,
     RootDirectory,
@@ -93,7 +94,7 @@ def _plan(tool: Tool, options: FilesystemOptions) -> Plan:
 
     if tool.is_squashfs_tools:
         return Plan(other, losses.SQUASHFS_TOOLS if tool.keeps_root else losses.OLD_SQUASHFS_TOOLS, tells_root=True)
-    return Plan(other, losses.SQUASHFS if tool.kind == "tar2sqfs" else losses.EROFS_TAR)
+    return Plan(other, losses.SQUASHFS if tool.kind == "tar2sqfs" else _erofs_keeps(tool, losses.EROFS_TAR, options))
 
 
 # -- from a directory ------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ def _steps(tool: Tool, options: FilesystemOptions, warn: Callable[[str], None]) 
         def erofs(image: str, tree: str, _root: RootDirectory, _survey: Survey) -> Iterable[Command]:
             yield from_tree(tool, image, tree, settings)
 
-        return Steps(erofs, losses.EROFS)
+        return Steps(erofs, _erofs_keeps(tool, losses.EROFS, options))
 
     def ext4(image: str, tree: str, root: RootDirectory, survey: Survey) -> Iterable[Command]:
         size = _layout(survey, options)
@@ -137,6 +138,13 @@ def _check_owners(tool: Tool, options: FilesystemOptions) -> None:
 
 
 # -- both ------------------------------------------------------------------------------------------
+
+
+def _erofs_keeps(tool: Tool, keeps: Keeps, options: FilesystemOptions) -> Keeps:
+    """Before 1.8 the one way to a fixed time of the file system takes files' times before 1970 for late ones."""
+    if options.time is None or tool.version >= (1, 8):
+        return keeps
+    return replace(keeps, earliest=0, latest=(1 << 32) - 1)
 
 
 def _settings(options: FilesystemOptions) -> Settings:

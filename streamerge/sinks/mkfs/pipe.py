@@ -15,12 +15,13 @@ from streamerge.metadata import metadata
 from streamerge.sinks.losses import Keeps, Losses
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
 from streamerge.sinks.mkfs.image import Image
-from streamerge.sinks.mkfs.plaintar import link_to, plain_entry, whole_file
+from streamerge.sinks.mkfs.plaintar import is_late, link_to, plain_entry, whole_file
 from streamerge.sinks.mkfs.process import Console, Process
 from streamerge.sinks.output import ClosedPipe, PipeOutput
 from streamerge.sinks.survey import LinkMap, Survey
 from streamerge.sinks.tar import TarSink
 from streamerge.sparse import is_sparse
+from streamerge.tarheader import parse_entry
 
 __all__ = ["Plan", "TarToTool"]
 
@@ -74,6 +75,9 @@ class TarToTool:
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Give a plain file to the tool: its header is as good as new."""
+        if is_late(header):
+            self.add(parse_entry(header), (body,))
+            return
         if path in self._links.names:
             self._inodes[path] = Entry(path, Kind.FILE, header=header)
         tar = self._tar or self._start()

@@ -18,10 +18,12 @@ from streamerge.sinks.directory import DirectorySink
 from streamerge.sinks.losses import Keeps, Losses
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
 from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.plaintar import is_late, plain_entry
 from streamerge.sinks.mkfs.process import Console, Process
 from streamerge.sinks.output import partial_name
 from streamerge.sinks.replace import remove_tree
 from streamerge.sinks.survey import Survey
+from streamerge.tarheader import parse_entry
 
 __all__ = ["Steps", "TreeToTool"]
 
@@ -59,12 +61,15 @@ class TreeToTool:
         self._warn = warn
         self._path = partial_name(image.path)
         self._tree = new_tree(self._path)
-        self._survey = Survey(any_order=True)
+        self._survey = Survey(any_order=True, splits_symlinks=not steps.keeps.linked_symlinks)
         self._process: Process | None = None
         self._begin()
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Create one plain file."""
+        if is_late(header):
+            self.add(parse_entry(header), (body,))
+            return
         self._survey.put(path, cut, header, body)
         self._tree.put(path, cut, header, body)
 
@@ -75,7 +80,7 @@ class TreeToTool:
         if not entry.path:
             data = metadata(entry, with_xattrs=False)
             self._root = RootDirectory(data.mode, data.uid, data.gid, data.mtime // 1_000_000_000)
-        self._tree.add(entry, body)
+        self._tree.add(plain_entry(entry, self._steps.keeps), body)
 
     def restart(self) -> None:
         """Remove what is there and begin again."""
