@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from streamerge.entry import Entry, Kind
+from streamerge.entry import MAX_NAME, Entry, Kind
+from streamerge.errors import SinkError
 from streamerge.metadata import mtime, xattr_names
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
 _SECOND = 1_000_000_000
 _FOREVER = 1 << 62
 _NAMESPACES = (b"user", b"trusted", b"security")
+_LOST_AND_FOUND = b"lost+found"
+_ONE = 0x31
 _ACL = b"system.posix_acl_"
 _ALL = ("user.*", "trusted.*", "security.*", "security.capability", "POSIX ACLs")
 
@@ -39,8 +42,9 @@ _ALL = ("user.*", "trusted.*", "security.*", "security.capability", "POSIX ACLs"
 class Keeps:
     """What a file system, made in one way, keeps: kinds of xattrs, the times (in seconds) that it can hold.
 
-    ``root``: whether the root directory has an owner and a time of its own. ``sparse``: whether the tool understands
-    sparse files; else it is given all their zeros, and nothing is lost.
+    ``root``: whether the root directory has an owner and a time of its own. ``lost_and_found``: whether files are kept
+    whose names begin so. ``sparse``: whether the tool understands sparse files; else it is given all their zeros, and
+    nothing is lost.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Keeps:
     root_xattrs: bool = True
     linked_symlinks: bool = True
     sparse: bool = True
+    lost_and_found: bool = True
+    longest_name: int = MAX_NAME
 
     @property
     def keeps_acls(self) -> bool:
@@ -77,8 +83,20 @@ class Losses:
         self._counts: Counter[str] = Counter()
         self._symlinks: set[bytes] = set()
 
+    def wants(self, path: bytes, cut: int, header: bytes) -> bool:
+        """Whether a plain file, its base name from ``cut`` on, must be looked at by :meth:`note`."""
+        return (
+            header[136] > _ONE  # eleven octal digits, and so after 2038; or base-256
+            or len(path) - cut > self._keeps.longest_name
+            or (not self._keeps.lost_and_found and path.startswith(_LOST_AND_FOUND, cut))
+        )
+
     def note(self, entry: Entry) -> None:
-        """Look at an entry. Cost: nothing to speak of where it has no PAX records."""
+        """Look at an entry. Cost: little where it has no PAX records.
+
+        Raises SinkError for a name that the tool would cut short.
+        """
+        self._note_name(entry.path)
         if entry.kind is Kind.HARDLINK:
             self._note_link(entry)
             return
@@ -86,13 +104,21 @@ class Losses:
             self._symlinks.add(entry.path)
         if not entry.path and not self._keeps.root:
             self._counts["owner and time of the root directory"] += 1
-        if entry.records or entry.header[136] > 49:  # base-256, or octal and after 2038
+        if entry.records or entry.header[136] > _ONE:
             self._note_metadata(entry)
 
     def tell(self, warn: Callable[[str], None]) -> None:
         """Give ``warn`` a line for each kind of loss."""
         for kind, count in sorted(self._counts.items()):
             warn(f"{kind}: {count:,} lost, which {self._keeps.name} cannot hold")
+
+    def _note_name(self, path: bytes) -> None:
+        name = path[path.rfind(b"/") + 1 :]
+        if len(name) > self._keeps.longest_name:
+            text = f"its name has {len(name)} bytes; {self._keeps.name} has room for {self._keeps.longest_name}"
+            raise SinkError(text).at(path=path)
+        if not self._keeps.lost_and_found and name.startswith(_LOST_AND_FOUND):
+            self._counts["names like lost+found"] += 1
 
     def _note_link(self, entry: Entry) -> None:
         if entry.target in self._symlinks:

@@ -80,12 +80,12 @@ def shown(image: Path, where: Path) -> Tree:
 def unpacked(image: Path, where: Path) -> Tree:
     """What the file system's own tools unpack as root, for a kernel that cannot mount it."""
     where.mkdir(exist_ok=True)
-    command = {
+    command: dict[str, list[str | Path]] = {
         ".squashfs": ["unsquashfs", "-no-progress", "-quiet", "-xattrs", "-force", "-dest", where, image],
         ".erofs": ["fsck.erofs", f"--extract={where}", "--preserve", "--overwrite", image],
         ".ext4": ["debugfs", "-R", f"rdump / {where}", image],
-    }[image.suffix]
-    done = subprocess.run(command, capture_output=True)
+    }
+    done = subprocess.run(command[image.suffix], capture_output=True)
     assert done.returncode == 0, done.stderr.decode(errors="backslashreplace")
     return from_directory(where)
 

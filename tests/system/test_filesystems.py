@@ -195,9 +195,9 @@ def test_reproducible(way: Way, layers: list[Path], tmp_path: Path, how: str) ->
     env = {"SOURCE_DATE_EPOCH": "1700000000"} if how == "variable" else None
     options = [] if how == "variable" else ["--reproducible"]
     images = [tmp_path / f"{name}.{way.filesystem}" for name in ("a", "bb")]
-    for image in images:
-        make(way, layers, image, *options, env=env).assert_merged()
-        time.sleep(1.1)
+    make(way, layers, images[0], *options, env=env).assert_merged()
+    time.sleep(1.1)
+    make(way, layers, images[1], *options, env=env).assert_merged()
     if way.holds.root:  # before 4.6 sqfstar always gives the root the time at which it runs
         assert images[0].read_bytes() == images[1].read_bytes()
     holds = way.holds

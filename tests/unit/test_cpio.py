@@ -37,7 +37,8 @@ def test_a_header_is_the_documents_own_example() -> None:
     header = newc_header(b"etc/rc", Inode(0xAB, 0o100755, 1, 2, 3, 4, (5, 6)), 7)
     assert header == (
         b"070701000000AB000081ED00000001000000020000000300000004000000070000000000000000"
-        b"00000005000000060000000700000000".lower() + b"etc/rc\0\0\0\0"
+        b"00000005000000060000000700000000".lower()
+        + b"etc/rc\0\0\0\0"
     )
 
 

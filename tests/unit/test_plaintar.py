@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from streamerge import merge
+from streamerge import SinkError, merge
 from streamerge.entry import Entry
 from streamerge.errors import FormatError
 from streamerge.metadata import metadata
 from streamerge.sinks.losses import EROFS_TAR, EXT4_TAR, OLD_SQUASHFS_TOOLS, SQUASHFS, SQUASHFS_TOOLS, Keeps, Losses
-from streamerge.sinks.mkfs.plaintar import is_late, link_to, plain_entry, whole_file
+from streamerge.sinks.mkfs.plaintar import link_to, plain_entry, whole_file
 from streamerge.sinks.survey import BLOCK, Survey
 from streamerge.streams import ChunkStream
 from streamerge.tarencode import raw
@@ -66,7 +68,8 @@ def test_times_are_as_near_as_can_be(dialect: Dialect, keeps: Keeps, given: int,
 def test_late_times_in_plain_octal() -> None:
     """The hot loop gives such files away without an Entry; the sinks must look at the first digit."""
     entry = only(Layer().file(b"a", mtime=(1 << 32) * SECOND))
-    assert is_late(entry.header)
+    assert Losses(EXT4_TAR).wants(b"a", 0, entry.header)
+    assert not Losses(EXT4_TAR).wants(b"a", 0, only(Layer().file(b"a", mtime=((1 << 31) - 1) * SECOND)).header)
     assert lost(EXT4_TAR, Layer().file(b"a", mtime=(1 << 32) * SECOND)) == ["times out of range: 1"]
     assert metadata(again(plain_entry(entry, EXT4_TAR))).mtime == ((1 << 31) - 1) * SECOND
 
@@ -139,7 +142,7 @@ def test_a_sparse_file_made_whole() -> None:
     data = b"".join(map(bytes, body))
     assert data == b"\0" * 5 + b"abc" + b"\0" * 99991 + b"d"
     found = again(plain)
-    assert (found.path, found.size, found.records.keys()) == (b"s", 100000, {b"size"})
+    assert (found.path, found.size, set(found.records)) == (b"s", 100000, {b"size"})
 
 
 # --- losses --------------------------------------------------------------------------------------
@@ -178,6 +181,20 @@ def test_what_the_root_loses() -> None:
     assert lost(SQUASHFS, root) == []
     assert lost(SQUASHFS_TOOLS, root) == ["user.* of the root directory: 1"]
     assert lost(OLD_SQUASHFS_TOOLS, Layer().dir(b"")) == ["owner and time of the root directory: 1"]
+
+
+def test_names_that_old_tools_cut_short_or_leave_out() -> None:
+    """mkfs.erofs: names of 255 bytes lost one before 1.8.5, and files named lost+found were skipped before 1.6."""
+    old = replace(EROFS_TAR, longest_name=254, lost_and_found=False)
+    header = only(Layer().file(b"a")).header
+    assert not Losses(old).wants(b"d/" + b"n" * 254, 2, header)
+    assert Losses(old).wants(b"d/" + b"n" * 255, 2, header)
+    assert Losses(old).wants(b"d/lost+found2", 2, header)
+    assert not Losses(EROFS_TAR).wants(b"d/" + b"n" * 255, 2, header)
+    assert not Losses(EROFS_TAR).wants(b"d/lost+found2", 2, header)
+    assert lost(old, Layer().dir(b"d/lost+found")) == ["names like lost+found: 1"]
+    with pytest.raises(SinkError, match="its name has 255 bytes"):
+        lost(old, Layer().file(b"n" * 255))
 
 
 # --- the survey ----------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ class Image:
 
         The tool's own writes may still be in flight: who boots the image at once would read stale blocks.
         """
+        if not os.path.isfile(self.partial):
+            raise SinkError("the tool that was to make the image has ended well, but made no image")
         try:
             if self._fsync:
                 _fsync(self.partial)

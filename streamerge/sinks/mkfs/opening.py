@@ -130,9 +130,8 @@ def _check_owners(tool: Tool, options: FilesystemOptions) -> None:
     """From a directory, files have the owners that they have there, which only root may give."""
     if os.geteuid() == 0 or not options.same_owner:
         return
-    said = ".".join(map(str, tool.version))
     raise SinkError(
-        f"{tool.kind} {said} reads no tars, and only root can give the files of a directory their owners; run "
+        f"{tool.kind} {tool.said} reads no tars, and only root can give the files of a directory their owners; run "
         f"'fakeroot streamerge …', take a newer {tool.kind}, or let all be yours with --no-same-owner"
     )
 
@@ -141,10 +140,16 @@ def _check_owners(tool: Tool, options: FilesystemOptions) -> None:
 
 
 def _erofs_keeps(tool: Tool, keeps: Keeps, options: FilesystemOptions) -> Keeps:
-    """Before 1.8 the one way to a fixed time of the file system takes files' times before 1970 for late ones."""
-    if options.time is None or tool.version >= (1, 8):
-        return keeps
-    return replace(keeps, earliest=0, latest=(1 << 32) - 1)
+    """What older versions of mkfs.erofs do not keep either.
+
+    Before 1.6 files named lost+found are left out, before 1.8.5 a name of 255 bytes is cut short, and before 1.8 the
+    one way to a fixed time of the file system takes files' times before 1970 for late ones.
+    """
+    if tool.version < (1, 8, 5):
+        keeps = replace(keeps, name=f"mkfs.erofs {tool.said}", longest_name=254)
+    if tool.version < (1, 8) and options.time is not None:
+        keeps = replace(keeps, earliest=0, latest=(1 << 32) - 1)
+    return replace(keeps, lost_and_found=tool.version >= (1, 6))
 
 
 def _settings(options: FilesystemOptions) -> Settings:

@@ -15,7 +15,7 @@ from streamerge.metadata import metadata
 from streamerge.sinks.losses import Keeps, Losses
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
 from streamerge.sinks.mkfs.image import Image
-from streamerge.sinks.mkfs.plaintar import is_late, link_to, plain_entry, whole_file
+from streamerge.sinks.mkfs.plaintar import link_to, plain_entry, whole_file
 from streamerge.sinks.mkfs.process import Console, Process
 from streamerge.sinks.output import ClosedPipe, PipeOutput
 from streamerge.sinks.survey import LinkMap, Survey
@@ -75,7 +75,7 @@ class TarToTool:
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Give a plain file to the tool: its header is as good as new."""
-        if is_late(header):
+        if self._losses.wants(path, cut, header):
             self.add(parse_entry(header), (body,))
             return
         if path in self._links.names:

@@ -1,9 +1,9 @@
 """Entries made so plain that every tool reads them alike. Pure.
 
 Tried with sqfstar 4.5, mksquashfs 4.7, tar2sqfs 1.2, mkfs.erofs 1.9 and mke2fs 1.47: sqfstar stops at a time before
-1970; squashfs-tools complain of each record that they do not know; they and mkfs.erofs take the data of some or of all
-sparse files for the whole; libarchive, and so mke2fs, stops at a PAX name that is no UTF-8; none knows ACLs in star's text; mke2fs gives
-a symlink the mode that stands in its header.
+1970; squashfs-tools complain of each record that they do not know; they and mkfs.erofs take the data of some or of
+all sparse files for the whole; libarchive, and so mke2fs, stops at a PAX name that the locale cannot spell; none knows
+ACLs in star's text; mke2fs gives a symlink the mode that stands in its header.
 """
 
 from __future__ import annotations
@@ -15,19 +15,15 @@ from streamerge.metadata import mtime, xattrs
 from streamerge.sinks.losses import Keeps, kind_of_xattr
 from streamerge.sparse import expanded, sparse_file
 
-__all__ = ["is_late", "link_to", "plain_entry", "whole_file"]
+__all__ = ["link_to", "plain_entry", "whole_file"]
 
 _SECOND = 1_000_000_000
 _SPARSE = (b"GNU.sparse.",)
 _NUMBERS = frozenset({b"uid", b"gid", b"size"})
 _SHARED = frozenset({b"uid", b"gid", b"mtime"})
+_ONE = 0x31
 _XATTR = b"SCHILY.xattr."
 Piece = bytes | memoryview
-
-
-def is_late(header: bytes) -> bool:
-    """Whether a plain header's time may be after 2038-01-19: eleven octal digits that begin with a 2 or more."""
-    return header[136] > 49
 
 
 def plain_entry(entry: Entry, keeps: Keeps, *, gnu: bool = False) -> Entry:
@@ -39,7 +35,7 @@ def plain_entry(entry: Entry, keeps: Keeps, *, gnu: bool = False) -> Entry:
     header = entry.header
     if entry.kind is Kind.SYMLINK and header[100:108] != _ALL:
         header = header[:100] + _ALL + header[108:]
-    elif not entry.records and not header[136] & 0x80 and not is_late(header):
+    elif not entry.records and header[136] <= _ONE:  # no base-256, and no later than 2038
         return entry
     records = {key: value for key, value in entry.records.items() if key in _NUMBERS or key.startswith(_SPARSE)}
     header, records = _with_time(entry, header, records, keeps)

@@ -123,13 +123,16 @@ class Process:
 
     def _listen(self, said: IO[bytes]) -> None:
         """Keep the last lines, which the message repeats should the tool fail; pass on those before."""
-        for line in said:
-            for part in line.replace(b"\r", b"\n").splitlines():
-                text = show(part[:_LONGEST_LINE].expandtabs()).rstrip().removeprefix(self._name + ": ")
-                if text:
-                    if len(self._last) == _LAST_LINES:
-                        self._pass_on(self._last[0])
-                    self._last.append(text)
+        with said:
+            for line in said:
+                for part in line.replace(b"\r", b"\n").splitlines():
+                    self._hear(show(part[:_LONGEST_LINE].expandtabs()).rstrip().removeprefix(self._name + ": "))
+
+    def _hear(self, text: str) -> None:
+        if text:
+            if len(self._last) == _LAST_LINES:
+                self._pass_on(self._last[0])
+            self._last.append(text)
 
     def _pass_on(self, text: str) -> None:
         if not self._quiet:

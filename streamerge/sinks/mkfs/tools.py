@@ -68,6 +68,11 @@ class Tool:
     version: Version
 
     @property
+    def said(self) -> str:
+        """The version as people write it."""
+        return dotted(self.version)
+
+    @property
     def reads_tars(self) -> bool:
         """Whether this version takes a tar by a pipe; whether mke2fs finds libarchive, :func:`reads_tars` asks it."""
         return self.version >= _KINDS[self.kind].reads_tars
@@ -106,7 +111,7 @@ def choose_tool(filesystem: str, wanted: str | None = None) -> Tool:
             raise SinkError(f"{show(os.fsencode(wanted))} is not installed; {_install([kind])}")
         tool = Tool(kind, path, _ask_version(path, _KINDS[kind]))
         if tool.version < _KINDS[kind].since:
-            raise SinkError(f"{tool.path} is too old: {_dotted(tool.version)}, {_dotted(_KINDS[kind].since)} will do")
+            raise SinkError(f"{tool.path} is too old: {dotted(tool.version)}, {dotted(_KINDS[kind].since)} will do")
         return tool
     found = _found([name for name, _ in choices])
     for name, since in choices:
@@ -158,8 +163,8 @@ def _found(names: Iterable[str]) -> dict[str, Tool]:
 
 def _none_will_do(filesystem: str, choices: Iterable[tuple[str, Version]], found: dict[str, Tool]) -> str:
     least = {name: since for name, since in choices}  # noqa: C416 - the last of a name is the least
-    wants = " or ".join(f"{name} {_dotted(since)}" for name, since in least.items())
-    old = ", ".join(f"{tool.kind} {_dotted(tool.version)}" for tool in found.values())
+    wants = " or ".join(f"{name} {dotted(since)}" for name, since in least.items())
+    old = ", ".join(f"{tool.kind} {dotted(tool.version)}" for tool in found.values())
     there = f"only {old} is installed" if old else "none is installed"
     return f"an image of {filesystem} needs {wants} or newer, and {there}; {_install(least)}"
 
@@ -169,7 +174,7 @@ def _install(names: Iterable[str]) -> str:
     return f"install {packages} (so called in Debian, Fedora and Alpine)"
 
 
-def _dotted(version: Version) -> str:
+def dotted(version: Version) -> str:
     return ".".join(map(str, version))
 
 

@@ -18,7 +18,7 @@ from streamerge.sinks.directory import DirectorySink
 from streamerge.sinks.losses import Keeps, Losses
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
 from streamerge.sinks.mkfs.image import Image
-from streamerge.sinks.mkfs.plaintar import is_late, plain_entry
+from streamerge.sinks.mkfs.plaintar import plain_entry
 from streamerge.sinks.mkfs.process import Console, Process
 from streamerge.sinks.output import partial_name
 from streamerge.sinks.replace import remove_tree
@@ -67,7 +67,7 @@ class TreeToTool:
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Create one plain file."""
-        if is_late(header):
+        if self._losses.wants(path, cut, header):
             self.add(parse_entry(header), (body,))
             return
         self._survey.put(path, cut, header, body)
