@@ -17,7 +17,7 @@ from tests.support import model, tree
 from tests.support.command import Done, run, shell
 from tests.support.filesystems import HOLDS, Holds, as_held, checked, mounted, shown, unpacked
 from tests.support.layers import SECOND, Kind, Layer
-from tests.support.odd import odd_stack, write_layers
+from tests.support.odd import example_layers, odd_stack, write_layers
 from tests.support.strict_cpio import tree_of
 
 NeedTool = Callable[[str], str]
@@ -253,6 +253,43 @@ def test_readers_of_cpio(layers: list[Path], tmp_path: Path, need_tool: NeedTool
     for path in (b"more/late", b"more/late, octal"):
         assert want[path].mtime_ns == (2**32 - 1) * SECOND
     compare(want, got)
+
+
+# --- by hand -------------------------------------------------------------------------------------
+
+
+def by_hand() -> list[str]:
+    """The command lines of docs/filesystems.md, "By hand"."""
+    page = (Path(__file__).parents[2] / "docs" / "filesystems.md").read_text()
+    section = page.split("\n## By hand\n")[1].split("\n## ")[0]
+    return [line.strip() for line in section.splitlines() if line.startswith("    ")]
+
+
+@pytest.mark.parametrize("line", by_hand())
+def test_pipelines_by_hand(tmp_path: Path, need_tool: NeedTool, line: str) -> None:
+    """Each runs with the tools that are here, unless these are too old for it."""
+    (tmp_path / "layers").mkdir()
+    for layer in example_layers():
+        (tmp_path / "layers" / layer.name).write_bytes(layer.read_bytes())
+    for program in PROGRAMS:
+        if f"| {program} " in line:
+            need_tool(program)
+            try:
+                readable = reads_tars(choose_tool(MAKES.get(program, "squashfs"), program))
+            except SinkError:
+                readable = False
+            if not readable:
+                pytest.skip(f"{program} is too old for it: Debian 12 has none that will do")
+    shell(f"set -eo pipefail; {line}", cwd=tmp_path).assert_merged()
+    run(*example_layers(), "-o", tmp_path / "merged.tar").assert_merged()
+    want = set(tree.from_tar_file(tmp_path / "merged.tar"))
+    images = [path for path in tmp_path.iterdir() if path.suffix in (".squashfs", ".erofs", ".ext4")]
+    assert images or (tmp_path / "initramfs.cpio.zst").stat().st_size
+    for image in images:
+        found = shown(image, tmp_path / "view")
+        assert set(found) == want
+        assert found[b""].mode == 0o755
+        checked(image)
 
 
 # --- how large -----------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def lost(keeps: Keeps, *layers: Layer) -> list[str]:
         losses.note(only(layer))
     said: list[str] = []
     losses.tell(said.append)
-    return [line.split(" lost")[0] for line in said]
+    return [line.split(" lost,")[0] for line in said]
 
 
 def test_each_way_loses_what_it_does_not_keep() -> None:
