@@ -35,7 +35,10 @@ from streamerge.sources.files import LayerFile, LayerPipe, layer_files
 from streamerge.whiteout import Whiteouts
 
 if TYPE_CHECKING:
+    from streamerge.sinks.cpio import CpioSink, open_cpio
     from streamerge.sinks.directory import DirectorySink
+    from streamerge.sinks.mkfs.opening import open_filesystem
+    from streamerge.sinks.mkfs.options import FilesystemOptions, Free
     from streamerge.sources.blob import BlobLayer
     from streamerge.sources.documents import Config, Manifest, Platform, RuntimeConfig
     from streamerge.sources.image import Image
@@ -44,10 +47,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BlobLayer",
     "Config",
+    "CpioSink",
     "DigestMismatch",
     "DirectorySink",
     "Entry",
+    "FilesystemOptions",
     "FormatError",
+    "Free",
     "IdMap",
     "Image",
     "ImageError",
@@ -75,6 +81,8 @@ __all__ = [
     "Whiteouts",
     "layer_files",
     "merge",
+    "open_cpio",
+    "open_filesystem",
     "open_image",
     "open_tar",
 ]
@@ -82,7 +90,12 @@ __all__ = [
 __version__ = "0.1.0"
 
 _WHEN_ASKED = {
+    "CpioSink": "sinks.cpio",
+    "open_cpio": "sinks.cpio",
     "DirectorySink": "sinks.directory",
+    "FilesystemOptions": "sinks.mkfs.options",
+    "Free": "sinks.mkfs.options",
+    "open_filesystem": "sinks.mkfs.opening",
     "BlobLayer": "sources.blob",
     "Config": "sources.documents",
     "Manifest": "sources.documents",

@@ -7,10 +7,12 @@ import os
 import click
 
 from streamerge.exclude import Exclude
+from streamerge.sinks.mkfs.options import Free
 from streamerge.sinks.ownership import IdMap
 
-__all__ = ["id_map", "patterns", "size", "source_date_epoch"]
+__all__ = ["free", "id_map", "patterns", "reproducible_time", "size", "source_date_epoch"]
 
+_MOST_FREE = 95
 _IDS = (1 << 32) - 1  # the last one means "leave it" to chown(2)
 
 
@@ -22,6 +24,16 @@ def size(text: str) -> int:
     if not digits.isascii() or not digits.isdigit():
         raise click.BadParameter(f"'{text}' is no size; write 500, 64K, 64M or 2G")
     return int(digits) << unit
+
+
+def free(text: str) -> Free:
+    """Read room to leave in a file system: a share, 20%, or a number of bytes."""
+    if not text.endswith("%"):
+        return Free(bytes=size(text))
+    digits = text.removesuffix("%")
+    if not digits.isascii() or not digits.isdigit() or int(digits[:4]) > _MOST_FREE:
+        raise click.BadParameter(f"'{text}' is no share; write 0% to {_MOST_FREE}%, or a size")
+    return Free(share=int(digits) / 100)
 
 
 def id_map(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> IdMap:
@@ -56,3 +68,8 @@ def source_date_epoch() -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 11:
         raise click.UsageError(f"SOURCE_DATE_EPOCH is '{text}'; it should be a number of seconds")
     return int(text)
+
+
+def reproducible_time(*, asked: bool) -> int | None:
+    """A file system's own time where it must not be the present: ``asked`` for, or by $SOURCE_DATE_EPOCH; else None."""
+    return source_date_epoch() if asked or "SOURCE_DATE_EPOCH" in os.environ else None

@@ -151,6 +151,7 @@ class Attempt:
 
     def _add_plain(self, header: bytes, offset: int) -> None:
         self._add(parse_entry(header, offset=offset), ())
+        self._write_released()
 
     def _takes_runs(self, index: int) -> bool:
         """Whether the hot loop may read this layer: nothing asks for a look at every entry."""

@@ -10,7 +10,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
@@ -20,6 +20,7 @@ import click
 from streamerge import __version__
 from streamerge.arguments import id_map, patterns, size, source_date_epoch
 from streamerge.attempt import Options
+from streamerge.cli_filesystems import FilesystemCommand, filesystem_from, filesystem_options
 from streamerge.cli_images import choose_command, config_output, image_options, open_input, recognised
 from streamerge.errors import StreamergeError, UsageError
 from streamerge.interfaces import Sink
@@ -30,6 +31,7 @@ from streamerge.run import merge
 from streamerge.sinks.opening import FORMATS, SinkOptions, format_of, open_sink
 from streamerge.sinks.output import ClosedPipe
 from streamerge.sinks.ownership import Ownership
+from streamerge.sources.files import layer_files
 from streamerge.whiteout import Whiteouts
 
 __all__ = ["command", "main"]
@@ -51,6 +53,9 @@ LAYERS are tar files from base to newest, as a manifest lists them; each may be 
   streamerge layers/*.tar.gz -o - | mkfs.erofs --tar=f rootfs.erofs /dev/stdin
   streamerge base.tar <(curl -s https://example.org/app.tar.gz) -o rootfs.tar
   streamerge layers/*.tar -o rootfs/
+  streamerge oci:layout:latest -o root.squashfs
+  streamerge oci:layout:latest -o root.erofs -- -zlz4hc -C65536
+  streamerge oci:layout:latest --add init.tar -o initramfs.cpio.zst
 
 'streamerge inspect IMAGE' prints what would be merged, 'streamerge config IMAGE' the config that a runtime
 needs; a layer called 'inspect' is './inspect'.
@@ -60,13 +65,19 @@ whiteout applied; it appears only when complete. The same layers give the same b
 """
 
 
-@click.command(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=FilesystemCommand,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.argument("layers", nargs=-1, required=True, metavar="IMAGE|LAYERS...")
 @click.option("-o", "--output", required=True, metavar="FILE|DIR/",
               help="Where the merged root filesystem goes: a tar, or a directory if it ends in '/' or is one; '-' is "
-              "standard output. .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz and .tar.bz2 compress the tar.")  # fmt: skip
+              "standard output. .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz and .tar.bz2 compress the tar; .squashfs, "
+              ".erofs and .ext4 are made by their tools; .cpio[.gz|.zst|.lz4|.xz] is for an initramfs.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS), help="What to write, whatever the output's name.")
-@click.option("--level", type=int, metavar="N", help="Compression level of a tar, as its tool counts.")
+@click.option("--level", type=int, metavar="N", help="Compression level of a tar or cpio, as its tool counts.")
+@filesystem_options
 @click.option("--exclude", multiple=True, callback=patterns, metavar="PATTERN",
               help="Leave out what matches a gitignore pattern, e.g. 'dev/*'. May be repeated.")  # fmt: skip
 @image_options
@@ -113,14 +124,15 @@ def command(**given: Any) -> None:
         terminal.warning(text)
 
     source = open_input(given["layers"], platform=given["platform"], verify=not given["no_verify"], warn=warn)
+    layers = [*source.layers, *layer_files(given["add"])]
     for line in recognised(source) if given["verbose"] else ():
         click.echo(f"streamerge: {line}", err=True)
     with (
-        Terminal(len(source.layers), quiet=given["quiet"]) as terminal,
+        Terminal(len(layers), quiet=given["quiet"]) as terminal,
         config_output(given["config_out"], source, given["output"]),
     ):
-        sink = _open_sink(given, source.paths, terminal.warning)
-        report = merge(source.layers, sink, options, terminal)
+        sink = _open_sink(given, [*source.paths, *given["add"]], terminal)
+        report = merge(layers, sink, options, terminal)
     if not given["quiet"]:
         click.echo(summary(report), err=True)
 
@@ -159,15 +171,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _open_sink(given: dict[str, Any], inputs: Sequence[str], warn: Callable[[str], None]) -> Sink:
+def _open_sink(given: dict[str, Any], inputs: Sequence[str], terminal: Terminal) -> Sink:
     output = given["output"]
     if not output:
         raise click.UsageError("the output's name is empty")
     form = given["form"] or format_of(output)
-    if output == "-" and form == "dir":
-        raise click.UsageError("a directory cannot go to standard output")
+    if output == "-" and form not in ("tar", "cpio"):
+        what = "a directory" if form == "dir" else f"an image of {form}"
+        raise click.UsageError(f"{what} cannot go to standard output")
     if output == "-" and sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError("a tar does not go to a terminal; use '-o FILE', or pipe it on")
+        raise click.UsageError(f"a {form} does not go to a terminal; use '-o FILE', or pipe it on")
     if output != "-":
         _refuse_input_as_output(output, inputs)
     if form == "dir" and given["force"] and not os.path.ismount(output):
@@ -181,9 +194,10 @@ def _open_sink(given: dict[str, Any], inputs: Sequence[str], warn: Callable[[str
         helpers=min((os.cpu_count() or 1) - 1, _MOST_HELPERS),
         xattrs=not given["no_xattrs"],
         ownership=ownership if same_owner is None else replace(ownership, same_owner=same_owner),
+        filesystem=filesystem_from(given, form, terminal),
     )
     try:
-        return open_sink(output, form, options, warn)
+        return open_sink(output, form, options, terminal.warning)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

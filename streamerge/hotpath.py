@@ -19,7 +19,7 @@ from streamerge.tarheader import BLOCK, expected_sums
 from streamerge.tarreader import TarReader
 from streamerge.trie import SEALED, Child
 
-__all__ = ["Door", "Tally", "files_of", "scan"]
+__all__ = ["Door", "FileByFile", "Tally", "files_of", "scan"]
 
 _FILE, _SYMLINK, _DIRECTORY = b"025"
 _FILE_OR_DIRECTORY = (_FILE, _DIRECTORY)
@@ -77,6 +77,7 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
     write, step, keep_hidden, enter, add = door.write, door.step, door.keep_hidden, door.enter, door.add
     to_tar = enter is None or add is None
     walked, shown = view.walked, view.leaf_written
+    any_order = view.merge.any_order
     newer = (view.index + 1) << 2  # leaves from here on belong to newer layers
     here = _NOWHERE  # the directory of the entry before, as in ``walked``, if what is new in it is written at once
     children: dict[bytes, Child] = {}  # what is in it
@@ -110,7 +111,7 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                     if name[:cut] != here:
                         node = walked.get(name[:cut])
                         here = _NOWHERE
-                        if node is not None and node is not SEALED and (node.written or not to_tar):
+                        if node is not None and node is not SEALED and (node.written or any_order):
                             here, children = name[:cut], node.children
                             if enter is not None:
                                 enter(here)
@@ -190,6 +191,23 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
         reader.have(BLOCK)
         buf, pos, end = reader.buf, reader.pos, len(reader.buf)
         run = pos
+
+
+class FileByFile:
+    """The part of a :class:`~streamerge.interfaces.FileSink` that is the same for all that take files one by one."""
+
+    def enter(self, directory: bytes) -> None:
+        """Nothing: the directory's own entry has come, or will come, by itself."""
+
+    def write_files(self, run: bytes | memoryview) -> None:
+        """Give each file of a run to :meth:`put`."""
+        put = self.put
+        for path, cut, header, body in files_of(memoryview(run)):
+            put(path, cut, header, body)
+
+    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
+        """Add a new plain file: its clean path, where the base name begins in it, its header, its whole body."""
+        raise NotImplementedError
 
 
 def files_of(run: memoryview) -> Iterator[tuple[bytes, int, bytes, memoryview]]:

@@ -8,7 +8,20 @@ from typing import Protocol, runtime_checkable
 from streamerge.entry import Entry
 from streamerge.errors import StreamergeError
 
-__all__ = ["Copies", "Copy", "Explains", "FileSink", "Layer", "RawSink", "Sink", "Stream", "Vouched"]
+__all__ = [
+    "BeginAgain",
+    "Copies",
+    "Copy",
+    "Explains",
+    "FileSink",
+    "Foresees",
+    "Layer",
+    "Preview",
+    "RawSink",
+    "Sink",
+    "Stream",
+    "Vouched",
+]
 
 
 class Stream(Protocol):
@@ -102,3 +115,25 @@ class FileSink(Sink, Protocol):
 
     def write_files(self, run: bytes | memoryview) -> None:
         """Add new files of directories that were entered: a piece of a tar, see hotpath.files_of."""
+
+
+class Preview(Protocol):
+    """What a sink may learn of a merge before it begins. Layers that are pipes are spooled for it."""
+
+    def root(self) -> Entry | None:
+        """The root's own entry, if the newest layer that has one begins with it; cost: the first bytes of layers."""
+
+    def merge_into(self, sink: Sink) -> None:
+        """Merge all layers into ``sink``, which neither finishes nor aborts; cost: another reading of the layers."""
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A sink that must know something before the first entry."""
+
+    def prepare(self, preview: Preview) -> None:
+        """Learn it; called once, before anything is added. Raises StreamergeError."""
+
+
+class BeginAgain(Exception):
+    """What a sink raises when an entry belies its preview: it wants ``restart`` and all entries anew. No error."""

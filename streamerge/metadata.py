@@ -15,7 +15,7 @@ from streamerge.entry import Entry, Kind
 from streamerge.errors import FormatError
 from streamerge.tarheader import parse_number
 
-__all__ = ["Metadata", "metadata", "parse_time", "xattrs"]
+__all__ = ["Metadata", "metadata", "mtime", "parse_time", "xattr_names", "xattrs"]
 
 _MAX_ID = (1 << 32) - 2  # 2**32 - 1 means "leave it" to chown(2)
 _SCHILY = b"SCHILY.xattr."
@@ -52,20 +52,24 @@ def metadata(entry: Entry, *, with_xattrs: bool = True) -> Metadata:
 def _parse(entry: Entry, with_xattrs: bool) -> Metadata:
     header, records = entry.header, entry.records
     mode = parse_number(header[100:108]) & 0o7777
+    time = mtime(entry)
     if not records:
         uid, gid = parse_number(header[108:116]), parse_number(header[116:124])
-        mtime = parse_number(header[136:148]) * 1_000_000_000
         found = _NO_XATTRS
     else:
         uid, gid = _id(records, b"uid", header[108:116]), _id(records, b"gid", header[116:124])
-        text = records.get(b"mtime")
-        mtime = parse_time(text) if text is not None else parse_number(header[136:148]) * 1_000_000_000
         found = xattrs(records) if with_xattrs else _NO_XATTRS
     if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
         raise FormatError(f"owner {uid}:{gid} cannot be")
     if entry.kind is Kind.CHAR or entry.kind is Kind.BLOCK:
-        return Metadata(mode, uid, gid, mtime, _device(entry), found)
-    return Metadata(mode, uid, gid, mtime, xattrs=found)
+        return Metadata(mode, uid, gid, time, _device(entry), found)
+    return Metadata(mode, uid, gid, time, xattrs=found)
+
+
+def mtime(entry: Entry) -> int:
+    """The time of an entry's last change, in nanoseconds since 1970."""
+    text = entry.records.get(b"mtime")
+    return parse_time(text) if text is not None else parse_number(entry.header[136:148]) * 1_000_000_000
 
 
 def parse_time(text: bytes) -> int:
@@ -97,6 +101,13 @@ def xattrs(records: dict[bytes, bytes]) -> dict[bytes, bytes]:
     if any(not name or b"\0" in name for name in found):
         raise FormatError("the name of an extended attribute is empty or holds a NUL")
     return found
+
+
+def xattr_names(records: dict[bytes, bytes]) -> set[bytes]:
+    """The full names of the extended attributes among PAX records; their values are not looked at."""
+    names = {key.removeprefix(_SCHILY) for key in records if key.startswith(_SCHILY)}
+    names |= {_unquoted(key.removeprefix(_LIBARCHIVE)) for key in records if key.startswith(_LIBARCHIVE)}
+    return names | {_ACLS[key] for key in records if key in _ACLS}
 
 
 def _id(records: dict[bytes, bytes], key: bytes, field: bytes) -> int:

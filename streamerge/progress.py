@@ -34,10 +34,15 @@ class Terminal(Watch):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        self.leave()
         if self._warnings > _MAX_WARNINGS:
             self._say(f"{self._warnings - _MAX_WARNINGS} more warnings like these")
+
+    def leave(self) -> None:
+        """Leave the terminal to another program, which shows its own progress."""
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            progress.stop()
 
     def layer(self, index: int, name: str, tally: Tally) -> None:
         """A layer begins."""

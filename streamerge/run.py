@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from streamerge.attempt import Attempt, Options, Watch
+from streamerge.entry import Entry, Kind
 from streamerge.errors import StreamergeError
-from streamerge.interfaces import Explains, Layer, Sink
+from streamerge.interfaces import BeginAgain, Explains, Foresees, Layer, Sink
 from streamerge.merge import RepeatedPath
 from streamerge.rescan import superseded
 from streamerge.retain import Spool, SpooledLayer
@@ -46,8 +47,13 @@ def merge(layers: Sequence[Layer], sink: Sink, options: Options | None = None, w
     watch = watch if watch is not None else Watch()
     start = time.monotonic()
     spool = Spool(options.spool_memory)
+    known: dict[int, frozenset[int]] = {}
     try:
-        attempt = _attempts(layers, sink, options, watch, spool)
+        if isinstance(sink, Foresees):
+            preview = _Preview(layers, options, spool, known)
+            sink.prepare(preview)
+            layers = preview.layers
+        attempt = _attempts(layers, sink, options, watch, spool, known)
         sink.finish()
     except BaseException:
         sink.abort()
@@ -59,9 +65,18 @@ def merge(layers: Sequence[Layer], sink: Sink, options: Options | None = None, w
     return Report(len(layers), tally.written, tally.hidden, tally.hidden_bytes, attempt.promoted, seconds)
 
 
-def _attempts(layers: Sequence[Layer], sink: Sink, options: Options, watch: Watch, spool: Spool) -> Attempt:
-    """Merge; where a layer repeats a path, once more with its headers read first, then with all layers' so."""
-    known: dict[int, frozenset[int]] = {}
+def _attempts(
+    layers: Sequence[Layer],
+    sink: Sink,
+    options: Options,
+    watch: Watch,
+    spool: Spool,
+    known: dict[int, frozenset[int]],
+) -> Attempt:
+    """Merge; where a layer repeats a path, once more with its headers read first, then with all layers' so.
+
+    ``known`` holds what has been found out so far, and what is found out is added.
+    """
     if options.rescan:
         with _located(layers):
             layers = [layer if layer.reopenable else SpooledLayer(layer, spool) for layer in layers]
@@ -81,8 +96,64 @@ def _attempts(layers: Sequence[Layer], sink: Sink, options: Options, watch: Watc
             with _located(layers):
                 again = range(len(layers)) if known or error.index is None else [error.index]
                 _rescan(again, layers, known, options)
+        except BeginAgain:
+            sink.restart()
+            spool.cut(begin)
         else:
             return attempt
+
+
+class _Preview:
+    """See :class:`~streamerge.interfaces.Preview`. ``layers`` are those to merge afterwards."""
+
+    def __init__(
+        self, layers: Sequence[Layer], options: Options, spool: Spool, known: dict[int, frozenset[int]]
+    ) -> None:
+        self.layers = layers
+        self._known = known
+        self._options = options
+        self._spool = spool
+
+    def root(self) -> Entry | None:
+        """The root's entry, where it is the first of its layer, as it nearly always is."""
+        with self._layers_again():
+            for index in range(len(self.layers) - 1, -1, -1):
+                entry = _first_entry(self.layers[index], index)
+                if entry is not None and not entry.path and entry.kind is Kind.DIRECTORY:
+                    return entry
+        return None
+
+    def merge_into(self, sink: Sink) -> None:
+        """Merge without finishing; what is retained meanwhile is forgotten."""
+        with self._layers_again():
+            end = self._spool.end
+            _attempts(self.layers, sink, self._options, Watch(), self._spool, self._known)
+            self._spool.cut(end)
+
+    @contextlib.contextmanager
+    def _layers_again(self) -> Iterator[None]:
+        """The layers as ones that can be read more than once, in a context that adds their names to errors."""
+        with _located(self.layers):
+            self.layers = [self._again(index, layer) for index, layer in enumerate(self.layers)]
+            yield
+
+    def _again(self, index: int, layer: Layer) -> Layer:
+        """A layer that is a pipe, read into the spool here and now: later, another thread would do it."""
+        if layer.reopenable:
+            return layer
+        spooled = SpooledLayer(layer, self._spool)
+        with _errors_of(index):
+            spooled.open().close()
+        return spooled
+
+
+def _first_entry(layer: Layer, index: int) -> Entry | None:
+    with _errors_of(index):
+        stream = layer.open()
+        try:
+            return TarReader(stream).next_entry()
+        finally:
+            stream.close()
 
 
 def _rescan(
@@ -92,14 +163,22 @@ def _rescan(
     for index in indices:
         if index in known:
             continue
-        stream = layers[index].open()
-        try:
-            entries = iter(TarReader(stream).next_entry, None)
-            known[index] = superseded(entries, options.whiteouts)
-        except StreamergeError as error:
-            raise error.at(index=index) from None
-        finally:
-            stream.close()
+        with _errors_of(index):
+            stream = layers[index].open()
+            try:
+                entries = iter(TarReader(stream).next_entry, None)
+                known[index] = superseded(entries, options.whiteouts)
+            finally:
+                stream.close()
+
+
+@contextlib.contextmanager
+def _errors_of(index: int) -> Iterator[None]:
+    """Errors that pass are of this layer."""
+    try:
+        yield
+    except StreamergeError as error:
+        raise error.at(index=index) from None
 
 
 @contextlib.contextmanager

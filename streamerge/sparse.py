@@ -14,9 +14,11 @@ from streamerge.entry import Entry
 from streamerge.errors import FormatError
 from streamerge.tarheader import BLOCK, MAX_EXTENSION, MAX_SIZE, parse_number
 
-__all__ = ["SparseFile", "is_sparse", "sparse_file"]
+__all__ = ["SparseFile", "expanded", "is_sparse", "sparse_file", "sparse_size"]
 
 Chunk = bytes | memoryview
+
+_ZEROS = bytes(1 << 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +59,45 @@ def sparse_file(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
         raise error.at(path=entry.path) from None
 
 
+def expanded(file: SparseFile) -> Iterator[Chunk]:
+    """Yield all bytes of the file, those of its holes too. Cost: its size, in chunks of at most 64 KiB of zeros."""
+    end = 0
+    for offset, piece in file.pieces():
+        yield from _zeros(offset - end)
+        yield piece
+        end = offset + len(piece)
+    yield from _zeros(file.size - end)
+
+
+def _zeros(size: int) -> Iterator[bytes]:
+    while size > 0:
+        yield _ZEROS[:size]
+        size -= len(_ZEROS)
+
+
+def sparse_size(entry: Entry) -> int:
+    """The length in bytes of the file, its holes counted, as its header says. Raises FormatError for no number."""
+    if entry.header[156] == 83:  # 'S'
+        return parse_number(entry.header[483:495])
+    key = b"GNU.sparse.size" if b"GNU.sparse.map" in entry.records else b"GNU.sparse.realsize"
+    return _decimal(entry.records.get(key, b""))
+
+
 def _parse(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
     records = entry.records
     chunks = iter(body)
     stored = entry.size
     if entry.header[156] == 83:  # 'S'
         numbers = list(_old_numbers(entry.header))
-        size = parse_number(entry.header[483:495])
     elif b"GNU.sparse.map" in records:
         numbers = [_decimal(number) for number in records[b"GNU.sparse.map"].split(b",") if number]
-        size = _decimal(records.get(b"GNU.sparse.size", b""))
     else:
         numbers, used, chunks = _leading_map(chunks)
         stored -= used
-        size = _decimal(records.get(b"GNU.sparse.realsize", b""))
     if len(numbers) % 2:
         raise FormatError("the map of a sparse file ends with half an extent")
     extents = list(zip(numbers[::2], numbers[1::2], strict=True))
+    size = sparse_size(entry)
     _check(extents, size, stored)
     return SparseFile(size, extents, chunks)
 

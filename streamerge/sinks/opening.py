@@ -7,17 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streamerge.interfaces import Sink
+from streamerge.sinks.mkfs.options import FILESYSTEMS, FilesystemOptions
 from streamerge.sinks.ownership import Ownership
 from streamerge.sinks.tar import open_tar
 
 __all__ = ["FORMATS", "SinkOptions", "format_of", "open_sink"]
 
-FORMATS = ("tar", "dir")
+FORMATS = ("tar", "dir", "cpio", *FILESYSTEMS)
+
+_SUFFIXES = {".cpio": "cpio", ".squashfs": "squashfs", ".sqfs": "squashfs", ".erofs": "erofs", ".ext4": "ext4"}
+_CPIO_SUFFIXES = (".cpio.gz", ".cpio.zst", ".cpio.lz4", ".cpio.xz")
 
 
 @dataclass(frozen=True, slots=True)
 class SinkOptions:
-    """How to write. ``level`` is for compressed tars; ``ownership``, ``xattrs`` and ``force`` for directories."""
+    """How to write. ``level`` is for compressed tars and cpio archives; ``ownership``, ``xattrs`` and ``force`` are for
+    directories, ``filesystem`` for file system images.
+    """
 
     level: int | None = None
     fsync: bool = True
@@ -25,17 +31,41 @@ class SinkOptions:
     xattrs: bool = True
     ownership: Ownership = field(default_factory=Ownership)
     helpers: int = 0
+    filesystem: FilesystemOptions = field(default_factory=FilesystemOptions)
 
 
 def format_of(output: str) -> str:
-    """What an output is by its name: a directory if it ends in a slash or is one, else a tar."""
-    return "dir" if output.endswith(os.sep) or os.path.isdir(output) else "tar"
+    """What an output is by its name: a directory if it ends in a slash or is one, an image by its suffix, else a tar.
+
+    >>> format_of("root.erofs"), format_of("initramfs.cpio.zst"), format_of("rootfs.tar.gz")
+    ('erofs', 'cpio', 'tar')
+    """
+    if output.endswith(os.sep) or os.path.isdir(output):
+        return "dir"
+    lower = output.lower()
+    if lower.endswith(_CPIO_SUFFIXES):
+        return "cpio"
+    return _SUFFIXES.get(os.path.splitext(lower)[1], "tar")
 
 
-def open_sink(output: str, form: str, options: SinkOptions, warn: Callable[[str], None]) -> Sink:
-    """Open ``output`` as one of :data:`FORMATS`. Raises SinkError, ValueError for a level out of range."""
+def open_sink(
+    output: str, form: str, options: SinkOptions | None = None, warn: Callable[[str], None] = lambda text: None
+) -> Sink:
+    """Open ``output`` as one of :data:`FORMATS`; ``warn`` gets a line for each kind of thing that is lost.
+
+    Raises SinkError where it cannot be written, ValueError for a level out of range, UsageError for what does not fit.
+    """
+    options = options if options is not None else SinkOptions()
+    if form in FILESYSTEMS:
+        from streamerge.sinks.mkfs.opening import open_filesystem  # these three take 10 ms that a tar does not need
+
+        return open_filesystem(output, form, options.filesystem, warn)
+    if form == "cpio":
+        from streamerge.sinks.cpio import open_cpio
+
+        return open_cpio(output, level=options.level, fsync=options.fsync, warn=warn)
     if form == "dir":
-        from streamerge.sinks.directory import DirectorySink  # 10 ms that a tar does not need
+        from streamerge.sinks.directory import DirectorySink
 
         return DirectorySink(
             output,

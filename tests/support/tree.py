@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -210,7 +211,12 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _xattrs(path: bytes) -> frozenset[tuple[bytes, bytes]]:
-    names = os.listxattr(path, follow_symlinks=False)
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return frozenset()  # a squashfs without any says so
     return frozenset((os.fsencode(n), os.getxattr(path, n, follow_symlinks=False)) for n in names)
 
 

@@ -1,0 +1,188 @@
+"""A sink that feeds a tool with a tar: nothing is unpacked, and no file but the image is written.
+
+A tool that must be told the root directory's metadata when it starts is told what a look at the layers' first
+entries gives. Should the root's entry, which may come last, say something else, all begins again with that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from streamerge.entry import Entry, Kind
+from streamerge.hotpath import FileByFile
+from streamerge.interfaces import BeginAgain, Preview
+from streamerge.metadata import metadata
+from streamerge.sinks.losses import Keeps, Losses
+from streamerge.sinks.mkfs.commands import Command, RootDirectory
+from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.options import Console
+from streamerge.sinks.mkfs.plaintar import link_to, plain_entry, whole_file
+from streamerge.sinks.mkfs.process import Process
+from streamerge.sinks.output import ClosedPipe, PipeOutput
+from streamerge.sinks.survey import LinkMap, Survey
+from streamerge.sinks.tar import TarSink
+from streamerge.sparse import is_sparse
+from streamerge.tarheader import parse_entry
+
+__all__ = ["Plan", "TarToTool"]
+
+Body = Iterable[bytes | memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a tool is to be run: ``command`` gives its command line for an image.
+
+    ``tells_root``: it must be told the root directory's metadata. ``counts``: it must be told how large the tree is,
+    and what a hard link's own header says must be what its file says.
+    """
+
+    command: Callable[[str, RootDirectory, Survey | None], Command]
+    keeps: Keeps
+    tells_root: bool = False
+    counts: bool = False
+
+
+class TarToTool(FileByFile):
+    """Gives every entry to a tool that makes ``image`` of a tar. Raises SinkError with the tool's words if it fails.
+
+    Memory: where the tool needs it, a number for each directory and an entry for each file with several names.
+    """
+
+    any_order = False
+    restartable = True
+
+    def __init__(self, plan: Plan, image: Image, console: Console, warn: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._image = image
+        self._console = console
+        self._warn = warn
+        self._root = RootDirectory()
+        self._survey: Survey | None = None
+        self._process: Process | None = None
+        self._tar: TarSink | None = None
+        self._begin()
+
+    def prepare(self, preview: Preview) -> None:
+        """Learn what the tool must be told when it starts."""
+        if self._plan.counts:
+            self._survey = Survey()
+            preview.merge_into(self._survey)
+            self._links = self._survey.links
+        if self._plan.tells_root:
+            root = preview.root()
+            self._root = _root_directory(root) if root is not None else RootDirectory()
+        self._start()
+
+    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
+        """Give a plain file to the tool: its header is as good as new."""
+        if self._losses.wants(path, cut, header):
+            self.add(parse_entry(header), (body,))
+            return
+        if path in self._links.names:
+            self._inodes[path] = Entry(path, Kind.FILE, header=header)
+        tar = self._tar or self._start()
+        tar.write(header)
+        if body:
+            tar.write(body)
+            if len(body) % 512:
+                tar.write(bytes(-len(body) % 512))
+
+    def add(self, entry: Entry, body: Body) -> None:
+        """Give an entry to the tool. Raises BeginAgain for a root directory that is not as foreseen."""
+        self._losses.note(entry)
+        if not entry.path and self._plan.tells_root:
+            self._check_root(entry)
+            return
+        entry = self._made_plain(entry)
+        if not self._plan.keeps.sparse and is_sparse(entry):
+            entry, body = whole_file(entry, body)
+        (self._tar or self._start()).add(entry, body)
+
+    def restart(self) -> None:
+        """End the tool, and begin again with another."""
+        self._end()
+        self._begin()
+
+    def finish(self) -> None:
+        """End the tar, wait for the tool, and make the image appear."""
+        tar = self._tar or self._start()
+        self._ending = True
+        tar.finish()
+        process, self._process = self._process, None
+        assert process is not None
+        try:
+            process.finish()
+        except BaseException:
+            process.kill()
+            raise
+        self._image.commit()
+        self._losses.tell(self._warn)
+
+    def abort(self) -> None:
+        """End the tool before it can take the end of its input for the end of the tar; remove what it has made."""
+        self._end()
+
+    # -- the tool ----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._losses = Losses(self._plan.keeps)
+        self._links = self._survey.links if self._survey is not None else LinkMap()
+        self._inodes: dict[bytes, Entry] = {}
+        self._tar = None
+        self._ending = False
+
+    def _start(self) -> TarSink:
+        command = self._plan.command(self._image.partial, self._root, self._survey)
+        self._image.reserve(command.size)
+        self._process = process = Process(command, self._console, feeds=True)
+        self._tar = TarSink(_Feed(process, lambda: self._ending))
+        return self._tar
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+        self._image.discard()
+
+    # -- entries that need a look ------------------------------------------------------------------
+
+    def _made_plain(self, entry: Entry) -> Entry:
+        """The entry as the tool must be told it."""
+        if entry.kind is Kind.HARDLINK:
+            file = self._inodes.get(self._links.first(entry.target))
+            entry = link_to(file, entry) if file is not None else entry
+        elif entry.path in self._links.names:
+            self._inodes[entry.path] = entry
+        return plain_entry(entry, self._plan.keeps, gnu=self._plan.counts)
+
+    def _check_root(self, entry: Entry) -> None:
+        """The root's entry is not passed on: the tool would only say that it takes no notice of it."""
+        root = _root_directory(entry)
+        if root != self._root:
+            self._root = root
+            raise BeginAgain
+
+
+class _Feed(PipeOutput):
+    """The tool's standard input. What a broken pipe means, the tool itself says."""
+
+    def __init__(self, process: Process, ends: Callable[[], bool]) -> None:
+        super().__init__(process.fd, "the tool's input")
+        self._process = process
+        self._ends = ends
+
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Append all pieces. Raises SinkError where the tool does not read to the end."""
+        try:
+            super().write(pieces)
+        except ClosedPipe as error:
+            if self._process.has_succeeded() and self._ends():
+                return  # it has seen the end-of-archive blocks, and wants no more of them
+            raise self._process.failure() from error
+
+
+def _root_directory(entry: Entry) -> RootDirectory:
+    data = metadata(entry, with_xattrs=False)
+    return replace(RootDirectory(), mode=data.mode, uid=data.uid, gid=data.gid, mtime=data.mtime // 1_000_000_000)

@@ -1,0 +1,132 @@
+"""A sink that writes a directory and lets a tool make an image of that: for tools that read no tars.
+
+The directory grows beside the image, under a temporary name, and is removed afterwards. It costs its size on disk
+and a few system calls for each file, twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from streamerge.entry import Entry
+from streamerge.errors import SinkError
+from streamerge.hotpath import files_of
+from streamerge.metadata import metadata
+from streamerge.sinks.directory import DirectorySink
+from streamerge.sinks.losses import Keeps, Losses
+from streamerge.sinks.mkfs.commands import Command, RootDirectory
+from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.options import Console
+from streamerge.sinks.mkfs.plaintar import plain_entry
+from streamerge.sinks.mkfs.process import Process
+from streamerge.sinks.output import partial_name
+from streamerge.sinks.replace import remove_tree
+from streamerge.sinks.survey import Survey
+from streamerge.tarheader import parse_entry
+
+__all__ = ["Steps", "TreeToTool"]
+
+Body = Iterable[bytes | memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """``commands`` gives, for image, tree, root directory and size, the command lines to be run one after another."""
+
+    commands: Callable[[str, str, RootDirectory, Survey], Iterable[Command]]
+    keeps: Keeps
+
+
+class TreeToTool:
+    """Writes all entries into a directory, from which a tool makes ``image``. Raises SinkError if that fails.
+
+    ``new_tree`` opens the directory to write. Memory: a number for each directory.
+    """
+
+    any_order = True
+    restartable = True
+
+    def __init__(
+        self,
+        steps: Steps,
+        image: Image,
+        new_tree: Callable[[str], DirectorySink],
+        console: Console,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._steps = steps
+        self._image = image
+        self._console = console
+        self._warn = warn
+        self._path = partial_name(image.path)
+        self._tree = new_tree(self._path)
+        self._survey = Survey(any_order=True, splits_symlinks=not steps.keeps.linked_symlinks)
+        self._process: Process | None = None
+        self._begin()
+
+    def enter(self, directory: bytes) -> None:
+        """Make sure that a directory is there."""
+        self._tree.enter(directory)
+
+    def write_files(self, run: bytes | memoryview) -> None:
+        """Create the plain files of a run; all at once, where none needs a look."""
+        files = list(files_of(memoryview(run)))
+        odd = {path for path, cut, header, _ in files if self._losses.wants(path, cut, header)}
+        if not odd:
+            self._tree.write_files(run)
+        for path, cut, header, body in files:
+            if path in odd:
+                self.add(parse_entry(header), (body,))
+                continue
+            self._survey.put(path, cut, header, body)
+            if odd:
+                self._tree.write_files(header + body)
+
+    def add(self, entry: Entry, body: Body) -> None:
+        """Create one entry."""
+        self._losses.note(entry)
+        self._survey.add(entry, body)
+        if not entry.path:
+            data = metadata(entry, with_xattrs=False)
+            self._root = RootDirectory(data.mode, data.uid, data.gid, data.mtime // 1_000_000_000)
+        self._tree.add(plain_entry(entry, self._steps.keeps), body)
+
+    def restart(self) -> None:
+        """Remove what is there and begin again."""
+        self._tree.restart()
+        self._survey.restart()
+        self._begin()
+
+    def finish(self) -> None:
+        """Run the tool, make the image appear, and remove the directory."""
+        self._tree.finish()
+        for command in self._steps.commands(self._image.partial, self._path, self._root, self._survey):
+            self._image.reserve(command.size)
+            self._process = Process(command, self._console, feeds=False)
+            self._process.finish()
+        self._remove_tree()
+        self._image.commit()
+        self._losses.tell(self._warn)
+
+    def abort(self) -> None:
+        """End the tool and remove all that there is."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+        self._tree.abort()
+        with contextlib.suppress(OSError):
+            remove_tree(self._path)
+        self._image.discard()
+
+    def _begin(self) -> None:
+        self._losses = Losses(self._steps.keeps)
+        self._root = RootDirectory()
+
+    def _remove_tree(self) -> None:
+        try:
+            remove_tree(self._path)
+        except OSError as error:
+            raise SinkError(f"cannot remove {os.path.basename(self._path)}: {error.strerror}") from error
