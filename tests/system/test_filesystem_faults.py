@@ -16,7 +16,7 @@ from streamerge.errors import UsageError
 from streamerge.sinks.mkfs import image as image_module
 from streamerge.sinks.mkfs.image import Image
 from tests.support import tree
-from tests.support.command import finished, run, start
+from tests.support.command import finished, on_terminal, run, start
 from tests.support.filesystems import mounted
 from tests.support.layers import Layer
 from tests.support.unprivileged import NOBODY, run_as
@@ -124,6 +124,16 @@ def test_what_a_tool_says_is_passed_on(tools: Tools, layer: Path, tmp_path: Path
     assert "mkfs.erofs: to stderr\n" in done.err
     done = run(layer, "-q", "-o", tmp_path / "image.erofs", env=tools.env).assert_merged()
     assert (done.out, done.err) == (b"", "")
+
+
+def test_on_a_terminal_the_tool_shows_its_own_progress(tools: Tools, layer: Path, tmp_path: Path) -> None:
+    """Just as it writes it, and without the option that would silence it; what it says on standard error as ever."""
+    tools.add(*NEWER["erofs"], 'cat >"$image"; printf "50%%\\r100%%\\n"; echo to stderr >&2')
+    done = on_terminal(layer, "-o", tmp_path / "image.erofs", stdout=False, env=tools.env)
+    assert done.code == 0, done.err
+    assert "50%\r100%" in done.err
+    assert "mkfs.erofs: to stderr" in done.err
+    assert "--quiet" not in tools.log
 
 
 # --- tools that fail -----------------------------------------------------------------------------
