@@ -45,7 +45,8 @@ class ForkedStream(Chunks):
 
     ``released`` is called whenever slots have been given back to ``slots``; somebody has to :meth:`grant` them anew.
     ``stream`` is the process's from then on; here it is closed unread. Raises what the stream raises, where the
-    merge meets it; LayerError where the process dies.
+    merge meets it; LayerError where the process dies; OSError, and then leaves the stream as it is, where the
+    system allows no more processes.
     """
 
     def __init__(self, stream: Stream, slots: Slots, released: Callable[[], None]) -> None:
@@ -59,9 +60,15 @@ class ForkedStream(Chunks):
         self._full, full = new_pipe(we_read=True)
         self._free, free = new_pipe(we_read=False)
         sender = _Sender(slots.memory, full, free)
-        self._child = Child(lambda: sender.run(stream))
-        os.close(full)
-        os.close(free)
+        try:
+            self._child = Child(lambda: sender.run(stream))
+        except OSError:
+            close_pipe_end(self._full)
+            close_pipe_end(self._free)
+            raise
+        finally:
+            os.close(full)
+            os.close(free)
         stream.close()
 
     @property

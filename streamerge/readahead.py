@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
+from streamerge.errors import StreamergeError
 from streamerge.fork import can_fork
 from streamerge.forked import ForkedStream, Slots
 from streamerge.interfaces import Layer, Stream
@@ -25,6 +26,7 @@ DEFAULT_READ_AHEAD = 20 << 20
 """Decoded bytes that may wait for the merge, of all layers together."""
 
 _LAYERS_AT_ONCE = 2
+"""Layers that are being decoded: one by each core, on the machines that this is for."""
 _LAYERS_OPEN = 8
 _SLOTS_AT_HAND = 4
 _MOST_BY_A_THREAD = 2 << 20
@@ -43,7 +45,7 @@ class ReadAhead:
         self._budget = budget
         self._processes = processes and can_fork()
         self._slots: Slots | None = None
-        self._open: deque[Stream | BaseException] = deque()
+        self._open: deque[Stream | StreamergeError] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +53,7 @@ class ReadAhead:
     def __exit__(self, *_: object) -> None:
         self._layers.clear()
         for item in self._open:
-            if not isinstance(item, BaseException):
+            if not isinstance(item, StreamergeError):
                 item.close()
 
     def streams(self) -> Iterator[Stream]:
@@ -61,7 +63,7 @@ class ReadAhead:
                 self._open_next()
             self._look_ahead()
             stream = self._open[0]
-            if isinstance(stream, BaseException):
+            if isinstance(stream, StreamergeError):
                 raise stream
             yield stream
             stream.close()
@@ -74,7 +76,7 @@ class ReadAhead:
             return
         try:
             self._open.append(self._started(layer.open()))
-        except BaseException as error:
+        except StreamergeError as error:  # of an older layer, whose turn has not come
             self._open.append(error)
 
     def _by_thread(self, opening: Callable[[], Stream]) -> ThreadStream:
@@ -86,8 +88,11 @@ class ReadAhead:
         if reader is Reader.NOBODY:
             return stream
         if reader is Reader.PROCESS and self._processes:
-            self._slots = self._slots or Slots(self._budget)
-            return ForkedStream(stream, self._slots, self._look_ahead)
+            try:
+                self._slots = self._slots or Slots(self._budget)
+                return ForkedStream(stream, self._slots, self._look_ahead)
+            except OSError:
+                self._processes = False  # there may be no more (ulimit -u), which is no reason to fail
         return self._by_thread(lambda: stream)
 
     def _look_ahead(self) -> None:
@@ -104,10 +109,11 @@ class ReadAhead:
     def _grant(self, slots: Slots) -> None:
         """A few slots are enough for the layer at hand; the next one has the time to fill all others."""
         running = [item for item in self._open if isinstance(item, ForkedStream) and item.runs]
-        if len(running) > 1:
-            running[0].grant(min(max(_SLOTS_AT_HAND - len(running[0].held), 0), len(slots.free)))
-        if running and slots.free:
-            running[-1].grant(len(slots.free))
+        if len(running) > 1 and running[0] is self._open[0]:
+            at_hand = running.pop(0)
+            at_hand.grant(min(max(_SLOTS_AT_HAND - len(at_hand.held), 0), len(slots.free)))
+        if running:
+            running[0].grant(len(slots.free))
 
 
 class _Stopped(Exception):

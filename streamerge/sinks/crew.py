@@ -43,7 +43,8 @@ Report = Callable[[], Counter[str]]
 class Crew:
     """``count`` helpers that call ``work`` on what they are given, and at the end tell what ``report`` gives.
 
-    Errors of theirs, SinkError, are raised here by whatever is called next.
+    Errors of theirs, SinkError, are raised here by whatever is called next. Raises OSError where the system allows no
+    more processes.
     """
 
     def __init__(self, count: int, work: Work, report: Report) -> None:
@@ -51,9 +52,9 @@ class Crew:
         try:
             for _ in range(count):
                 self._helpers.append(_Helper(work, report))
-        except OSError as error:
+        except OSError:
             self.kill()
-            raise SinkError(f"cannot start a process to help: {error.strerror}") from error
+            raise
 
     def takes(self, run: bytes | memoryview) -> bool:
         """Give work to whoever has room for it; False where nobody has. The bytes are copied."""
@@ -83,9 +84,14 @@ class _Helper:
         self._filled = 0  # bytes in the last free place
         self._jobs, jobs = new_pipe(we_read=False)
         self._answers, answers = new_pipe(we_read=True)
-        self._child = Child(lambda: _help(self._memory, jobs, answers, work, report))
-        os.close(jobs)
-        os.close(answers)
+        try:
+            self._child = Child(lambda: _help(self._memory, jobs, answers, work, report))
+        except OSError:
+            self._close()
+            raise
+        finally:
+            os.close(jobs)
+            os.close(answers)
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
 

@@ -23,7 +23,7 @@ from streamerge.sinks.crew import Crew
 from streamerge.sinks.dirfds import DirectoryFds
 from streamerge.sinks.output import partial_name
 from streamerge.sinks.ownership import Ownership
-from streamerge.sinks.replace import mounts_in, remove_tree, replace_tree, sync_filesystem
+from streamerge.sinks.replace import PRIVATE, make_private, mounts_in, remove_tree, replace_tree, sync_filesystem
 from streamerge.sparse import is_sparse, sparse_file
 from streamerge.tarheader import parse_number
 
@@ -32,7 +32,6 @@ __all__ = ["DirectorySink"]
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 _PATH_ONLY = os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
 _DEVICES = {Kind.CHAR: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK}
-_PRIVATE = 0o700
 
 _T = TypeVar("_T")
 Body = Iterable[bytes | memoryview]
@@ -88,8 +87,7 @@ class DirectorySink:
     def write_files(self, run: bytes | memoryview) -> None:
         """Create the plain files of a run: by the helpers, or here where they have enough to do."""
         if self._helpers and self._crew is None:
-            before = self._attributes.refused.copy()
-            self._crew = Crew(self._helpers, self._make_files, lambda: self._attributes.refused - before)
+            self._engage()
         if self._crew is None or not self._crew.takes(run):
             self._make_files(memoryview(run))
 
@@ -166,7 +164,7 @@ class DirectorySink:
         self._refused_paths: set[bytes] = set()
         self._attributes.refused.clear()
         try:
-            self._root = _make_private(self._partial)
+            self._root = make_private(self._partial)
         except OSError as error:
             raise SinkError(f"cannot create {self._shown}: {error.strerror}") from error
         self._fds = DirectoryFds(self._root)
@@ -178,6 +176,14 @@ class DirectorySink:
             os.close(root)
 
     # -- many files --------------------------------------------------------------------------------
+
+    def _engage(self) -> None:
+        """Start the helpers, unless there may be no more processes: then all is done here."""
+        before = self._attributes.refused.copy()
+        try:
+            self._crew = Crew(self._helpers, self._make_files, lambda: self._attributes.refused - before)
+        except OSError:
+            self._helpers = 0
 
     def _make_files(self, run: memoryview) -> None:
         """Create files as :meth:`add` does, with the least work that is possible; helpers do it in their processes.
@@ -236,7 +242,7 @@ class DirectorySink:
 
     def _mkdir(self, path: bytes) -> None:
         parent, name = self._parent(path)
-        os.mkdir(name, _PRIVATE, dir_fd=parent)
+        os.mkdir(name, PRIVATE, dir_fd=parent)
         self._directories[path] = None
 
     def _add_directory(self, entry: Entry, _body: Body) -> None:
@@ -355,28 +361,6 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:  # it has been removed
         return os.sep
-
-
-def _make_private(path: str) -> int:
-    """Make the directory that the tree grows in, and open it."""
-    try:
-        os.mkdir(path, _PRIVATE)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        _disinherit(fd)
-    except BaseException:  # there is no sink yet that could be aborted
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
-        raise
-    return fd
-
-
-def _disinherit(fd: int) -> None:
-    """Give back what a directory above hands down: its group, where it is setgid, and a default ACL."""
-    if os.fstat(fd).st_gid != os.getegid():
-        os.fchown(fd, -1, os.getegid())
-    for name in ("system.posix_acl_default", "system.posix_acl_access"):
-        with contextlib.suppress(OSError):
-            os.removexattr(fd, name)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""Putting a finished tree in its place, and taking trees away."""
+"""Where a tree grows, putting it in its place when it is finished, and taking trees away."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -10,11 +11,36 @@ from streamerge.errors import show
 from streamerge.sinks.dirfds import DirectoryFds
 from streamerge.sinks.output import fsync_directory, partial_name
 
-__all__ = ["mounts_in", "remove_tree", "replace_tree", "sync_filesystem"]
+__all__ = ["PRIVATE", "make_private", "mounts_in", "remove_tree", "replace_tree", "sync_filesystem"]
+
+PRIVATE = 0o700
+"""The mode of directories while a tree grows."""
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _PATH_ONLY = os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+
+
+def make_private(path: str) -> int:
+    """Make the directory that the tree grows in, and open it."""
+    try:
+        os.mkdir(path, PRIVATE)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        _disinherit(fd)
+    except BaseException:  # there is no sink yet that could be aborted
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        raise
+    return fd
+
+
+def _disinherit(fd: int) -> None:
+    """Give back what a directory above hands down: its group, where it is setgid, and a default ACL."""
+    if os.fstat(fd).st_gid != os.getegid():
+        os.fchown(fd, -1, os.getegid())
+    for name in ("system.posix_acl_default", "system.posix_acl_access"):
+        with contextlib.suppress(OSError):
+            os.removexattr(fd, name)
 
 
 def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> str | None:

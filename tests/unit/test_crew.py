@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from streamerge import DirectorySink, merge
 from streamerge.errors import SinkError
 from streamerge.fork import can_fork
 from streamerge.sinks.crew import Crew
+from tests.support.layers import Layer
+from tests.support.merged import BytesLayer
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux's fork")
 
@@ -133,3 +137,17 @@ def test_nothing_is_made_after_a_kill(diary: Diary) -> None:
     before = diary.all()
     time.sleep(0.3)
     assert diary.all() == before
+
+
+def test_a_directory_is_written_without_helpers_where_there_may_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    before = set(os.listdir("/proc/self/fd"))
+    layer = BytesLayer(Layer().dir(b"d").file(b"d/f", b"x").file(b"g", b"y").tar())
+    merge([layer], DirectorySink(str(tmp_path / "root"), helpers=2, fsync=False))
+    assert (tmp_path / "root/d/f").read_bytes() + (tmp_path / "root/g").read_bytes() == b"xy"
+    assert set(os.listdir("/proc/self/fd")) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
@@ -321,3 +322,21 @@ def test_a_budget_of_nothing_still_moves() -> None:
     with ReadAhead([BytesLayer(b"x" * 1000, chunk=10)], 0) as ahead:
         stream = next(ahead.streams())
         assert b"".join(iter(stream.read, b"")) == b"x" * 1000
+
+
+def test_without_more_processes_threads_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``ulimit -u``, or a container's limit of processes."""
+
+    def refused() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    before = set(os.listdir("/proc/self/fd"))
+    layers = [FakeLayer([b"a"], Reader.PROCESS), FakeLayer([b"b"], Reader.PROCESS)]
+    with ReadAhead(layers, processes=True) as ahead:
+        assert [(type(stream), all_of(stream)) for stream in ahead.streams()] == [
+            (ThreadStream, b"a"),
+            (ThreadStream, b"b"),
+        ]
+    wait_for_thread()
+    assert set(os.listdir("/proc/self/fd")) == before
