@@ -435,7 +435,7 @@ def test_errors_of_the_hot_loop_name_the_path(where: Path) -> None:
 
 
 def test_a_partial_tree_that_cannot_be_opened_is_not_left(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "_disinherit", lambda _fd: _raise(OSError(errno.EMFILE, "made to fail")))
+    monkeypatch.setattr(replace, "_disinherit", lambda _fd: _raise(OSError(errno.EMFILE, "made to fail")))
     with pytest.raises(SinkError, match="made to fail"):
         DirectorySink(str(where / "root"))
     assert os.listdir(where) == []
