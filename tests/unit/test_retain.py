@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from streamerge import retain
 from streamerge.errors import SinkError
 from streamerge.retain import Means, Retainer, Spool, SpooledLayer
+from streamerge.streams import ChunkStream, Reader
 from streamerge.tarreader import TarReader
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer
@@ -242,3 +243,16 @@ class TestRetainer:
         assert not retainer.wants(1, Means.SPOOL_SMALL)
         assert retainer.wants(1, Means.SPOOL)
         spool.close()
+
+
+def test_a_spooled_layer_is_read_by_the_merge_itself() -> None:
+    """A thread that read ahead would move the spool's file about while the merge writes to it (found by reading)."""
+    spool = Spool(0)
+    layer = SpooledLayer(BytesLayer(NOISE, reopenable=False), spool)
+    stream = layer.open()
+    assert isinstance(stream, ChunkStream)
+    assert stream.reader is Reader.NOBODY
+    first = stream.read()
+    spool.write(NOISE)
+    assert first + b"".join(iter(stream.read, b"")) == NOISE
+    spool.close()
