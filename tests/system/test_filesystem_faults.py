@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -14,11 +15,15 @@ import pytest
 from streamerge import SinkError, cli, layer_files, merge, open_filesystem
 from streamerge.errors import UsageError
 from streamerge.sinks.mkfs import image as image_module
+from streamerge.sinks.mkfs.commands import Command
 from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.pipe import _Feed
+from streamerge.sinks.mkfs.process import Console, Process
 from tests.support import tree
 from tests.support.command import finished, on_terminal, run, start
 from tests.support.filesystems import mounted
-from tests.support.layers import Layer
+from tests.support.layers import SECOND, Layer
+from tests.support.strict_tar import members
 from tests.support.unprivileged import NOBODY, run_as
 
 NeedTool = Callable[[str], str]
@@ -103,6 +108,28 @@ def test_newer_tools_are_given_a_tar(tools: Tools, layer: Path, tmp_path: Path, 
         assert b"./\0" not in data[:512]
         data = Layer().dir(b"").tar(end=False) + data
     assert tree.from_tar(data)[b"d/large"].content == tree.content_of(LARGE.entries[1].data)
+
+
+def test_mke2fs_is_told_the_same_by_all_names_of_a_file(tools: Tools, tmp_path: Path) -> None:
+    """It takes owner, mode and time of a file from the last name; and long names stand in GNU's headers."""
+    long = b"caf\xe9" * 40
+    layer = (
+        Layer()
+        .file(b"a", b"x", mode=0o4711, uid=7, mtime=9 * SECOND)
+        .link(b"b", b"a", mode=0o600, uid=8)
+        .file(long, b"y", uid=3_000_000_000)
+        .link(b"c", long)
+    )
+    (tmp_path / "layer.tar").write_bytes(layer.tar())
+    tools.add(*NEWER["ext4"], 'cat >"$image"')
+    image = tmp_path / "image.ext4"
+    run(tmp_path / "layer.tar", "-q", "-o", image, env=tools.env).assert_merged()
+    data = image.read_bytes()
+    with image.open("rb") as file:
+        found = {member.path: member for member in itertools.islice(members(file), 5)}
+    assert (found[b"b"].mode, found[b"b"].uid, found[b"b"].mtime_ns) == (0o4711, 7, 9 * SECOND)
+    assert found[b"c"].uid == 3_000_000_000
+    assert b"path=" not in data
 
 
 def test_a_mke2fs_without_libarchive_is_given_a_directory(tools: Tools, layer: Path, tmp_path: Path) -> None:
@@ -196,6 +223,20 @@ def test_a_tool_that_stops_reading_at_the_end_is_no_failure(tools: Tools, layer:
     tools.add(*NEWER["erofs"], f'head -c {size} >"$image"')
     run(layer, "-q", "-o", output / "image.erofs", env=tools.env).assert_merged()
     assert (output / "image.erofs").stat().st_size == size
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_tool_that_is_gone_while_it_is_fed(ends: bool) -> None:
+    """It may go when the tar is at its end; before, even success is a failure: it cannot have read all."""
+    process = Process(Command(["true"]), Console(quiet=True), feeds=True)
+    assert process.has_succeeded()
+    feed = _Feed(process, lambda: ends)
+    if ends:
+        feed.write([bytes(1024)])
+    else:
+        with pytest.raises(SinkError, match=r"true failed \(exit code 0\)"):
+            feed.write([bytes(1024)])
+    process.kill()
 
 
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
