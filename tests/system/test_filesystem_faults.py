@@ -17,8 +17,9 @@ from streamerge.errors import UsageError
 from streamerge.sinks.mkfs import image as image_module
 from streamerge.sinks.mkfs.commands import Command
 from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.options import Console
 from streamerge.sinks.mkfs.pipe import _Feed
-from streamerge.sinks.mkfs.process import Console, Process
+from streamerge.sinks.mkfs.process import Process
 from tests.support import tree
 from tests.support.command import finished, on_terminal, run, start
 from tests.support.filesystems import mounted
