@@ -242,7 +242,9 @@ def stalled(directory: Path, layers: list[Path], place: int, *options: str | Pat
 
 
 def test_a_layer_that_vanishes_before_it_is_opened(tmp_path: Path, output: Path, layer: Path) -> None:
-    with stalled(tmp_path, [layer], 1, "-o", output) as merge:
+    """Some layers are opened before their turn; this one is too far away."""
+    between = [write(tmp_path / f"between-{number}.tar", Layer().dir(b"d")) for number in range(10)]
+    with stalled(tmp_path, [layer, *between], 11, "-o", output) as merge:
         layer.unlink()
         merge.release().assert_failed("layer 0 (layer.tar)", "No such file")
     assert_untouched(output)
