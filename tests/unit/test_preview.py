@@ -29,8 +29,8 @@ class Curious(TarSink):
         self.doubts = 0
 
     def prepare(self, preview: Preview) -> None:
-        self.root = preview.root()
         preview.merge_into(self.survey)
+        self.root = preview.root()
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
         if self.doubts:
