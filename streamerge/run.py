@@ -47,12 +47,13 @@ def merge(layers: Sequence[Layer], sink: Sink, options: Options | None = None, w
     watch = watch if watch is not None else Watch()
     start = time.monotonic()
     spool = Spool(options.spool_memory)
+    known: dict[int, frozenset[int]] = {}
     try:
         if isinstance(sink, Foresees):
-            preview = _Preview(layers, options, spool)
+            preview = _Preview(layers, options, spool, known)
             sink.prepare(preview)
             layers = preview.layers
-        attempt = _attempts(layers, sink, options, watch, spool)
+        attempt = _attempts(layers, sink, options, watch, spool, known)
         sink.finish()
     except BaseException:
         sink.abort()
@@ -64,9 +65,18 @@ def merge(layers: Sequence[Layer], sink: Sink, options: Options | None = None, w
     return Report(len(layers), tally.written, tally.hidden, tally.hidden_bytes, attempt.promoted, seconds)
 
 
-def _attempts(layers: Sequence[Layer], sink: Sink, options: Options, watch: Watch, spool: Spool) -> Attempt:
-    """Merge; where a layer repeats a path, once more with its headers read first, then with all layers' so."""
-    known: dict[int, frozenset[int]] = {}
+def _attempts(
+    layers: Sequence[Layer],
+    sink: Sink,
+    options: Options,
+    watch: Watch,
+    spool: Spool,
+    known: dict[int, frozenset[int]],
+) -> Attempt:
+    """Merge; where a layer repeats a path, once more with its headers read first, then with all layers' so.
+
+    ``known`` holds what such a reading has found before, and gets what it finds.
+    """
     if options.rescan:
         with _located(layers):
             layers = [layer if layer.reopenable else SpooledLayer(layer, spool) for layer in layers]
@@ -94,10 +104,16 @@ def _attempts(layers: Sequence[Layer], sink: Sink, options: Options, watch: Watc
 
 
 class _Preview:
-    """See :class:`~streamerge.interfaces.Preview`. ``layers`` are those to merge afterwards."""
+    """See :class:`~streamerge.interfaces.Preview`. ``layers`` are those to merge afterwards.
 
-    def __init__(self, layers: Sequence[Layer], options: Options, spool: Spool) -> None:
+    ``known`` gets what was found where a layer repeats a path, so that the merge itself takes the same course.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], options: Options, spool: Spool, known: dict[int, frozenset[int]]
+    ) -> None:
         self.layers = layers
+        self._known = known
         self._options = options
         self._spool = spool
 
@@ -114,7 +130,7 @@ class _Preview:
         """Merge without finishing; what is retained meanwhile is forgotten."""
         with self._layers_again():
             end = self._spool.end
-            _attempts(self.layers, sink, self._options, Watch(), self._spool)
+            _attempts(self.layers, sink, self._options, Watch(), self._spool, self._known)
             self._spool.cut(end)
 
     @contextlib.contextmanager
