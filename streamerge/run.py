@@ -75,7 +75,7 @@ def _attempts(
 ) -> Attempt:
     """Merge; where a layer repeats a path, once more with its headers read first, then with all layers' so.
 
-    ``known`` holds what has been found out so far, and what is found out is added.
+    ``known`` holds what such a reading has found before, and gets what it finds.
     """
     if options.rescan:
         with _located(layers):
@@ -104,7 +104,10 @@ def _attempts(
 
 
 class _Preview:
-    """See :class:`~streamerge.interfaces.Preview`. ``layers`` are those to merge afterwards."""
+    """See :class:`~streamerge.interfaces.Preview`. ``layers`` are those to merge afterwards.
+
+    ``known`` gets what was found where a layer repeats a path, so that the merge itself takes the same course.
+    """
 
     def __init__(
         self, layers: Sequence[Layer], options: Options, spool: Spool, known: dict[int, frozenset[int]]

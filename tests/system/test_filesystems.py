@@ -73,7 +73,7 @@ def everything() -> list[Layer]:
         .file(b"more/caf\xe9", b"Latin-1", uid=3_000_000_000)
         .symlink(b"more/long", b"t" * 2000, mtime=3 * SECOND)
         .symlink(b"more/mode", b"t", mode=0o644)
-        .file(b"more/linked", b"inode", mode=0o4711, uid=7, mtime=9 * SECOND)
+        .file(b"more/linked", b"inode", mode=0o104711, uid=7, mtime=9 * SECOND)
         .link(b"more/liar", b"more/linked", mode=0o600, uid=8, mtime=5 * SECOND)
         .char(b"more/c", 1, 3)
         .link(b"more/c2", b"more/c")
@@ -280,7 +280,7 @@ def test_pipelines_by_hand(tmp_path: Path, need_tool: NeedTool, line: str) -> No
                 readable = False
             if not readable:
                 pytest.skip(f"{program} is too old for it: Debian 12 has none that will do")
-    shell(f"set -eo pipefail; {line}", cwd=tmp_path).assert_merged()
+    shell(f"set -eo pipefail; {line}", cwd=tmp_path, env={"LC_ALL": "C.UTF-8"}).assert_merged()
     run(*example_layers(), "-o", tmp_path / "merged.tar").assert_merged()
     want = set(tree.from_tar_file(tmp_path / "merged.tar"))
     images = [path for path in tmp_path.iterdir() if path.suffix in (".squashfs", ".erofs", ".ext4")]

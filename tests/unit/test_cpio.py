@@ -165,6 +165,13 @@ def test_a_path_that_a_layer_repeats() -> None:
     assert tree_of(archive([layer]))[b"a"].content == b"last"
 
 
+def test_links_of_a_layer_that_repeats_a_path() -> None:
+    """Found by tests/property/test_cpio.py: the first attempt met a link that the layers' final course had not."""
+    layer = Layer().file(b"t", b"x").link(b"a", b"t").file(b"a", b"last").file(b"b").file(b"b")
+    shown = tree_of(archive([layer]))
+    assert (shown[b"a"].content, shown[b"t"].content) == (b"last", b"x")
+
+
 def test_a_child_before_its_directory_waits() -> None:
     """Also where the hot loop gives files away one by one."""
     layer = Layer().dir(b"e").file(b"d/a", b"x").file(b"d/b", b"y").dir(b"d", mode=0o700).file(b"d/c")

@@ -129,9 +129,10 @@ def test_symlinks_have_the_mode_that_linux_shows() -> None:
 
 def test_a_link_says_what_its_file_says() -> None:
     """mke2fs takes a file's owner, mode and time from the last name of it."""
-    file = only(Layer().file(b"a", b"x", mode=0o4711, uid=3_000_000_000, mtime=7 * SECOND))
+    file = only(Layer().file(b"a", b"x", mode=0o104711, uid=3_000_000_000, mtime=7 * SECOND))
     link = only(Layer().link(b"b", b"a", mode=0o600, uid=9, mtime=5 * SECOND))
     said = metadata(again(link_to(file, link)))
+    assert link_to(file, link).header[100:108] == b"0004711\0"  # with a file's type in it mke2fs makes an empty file
     assert (said.mode, said.uid, said.mtime) == (0o4711, 3_000_000_000, 7 * SECOND)
     found = again(link_to(file, link))
     assert (found.kind, found.path, found.target, found.size) == (link.kind, b"b", b"a", 0)

@@ -14,6 +14,7 @@ from streamerge.entry import Entry, Kind
 from streamerge.metadata import mtime, xattrs
 from streamerge.sinks.losses import Keeps, kind_of_xattr
 from streamerge.sparse import expanded, sparse_file
+from streamerge.tarheader import parse_number
 
 __all__ = ["link_to", "plain_entry", "whole_file"]
 
@@ -50,8 +51,12 @@ _ALL = b"0000777\0"
 
 
 def link_to(file: Entry, link: Entry) -> Entry:
-    """The link with the owner, mode and time of the file that it names: mke2fs heeds them."""
-    header = file.header[:345] + bytes(167)  # no prefix of its name, nothing of a sparse file
+    """The link with the owner, mode and time of the file that it names: mke2fs heeds them.
+
+    Where the mode also says that it is a file, as some builders write it, mke2fs makes an empty one.
+    """
+    mode = b"%07o\0" % (parse_number(file.header[100:108]) & 0o7777)
+    header = file.header[:100] + mode + file.header[108:345] + bytes(167)  # no prefix, nothing of a sparse file
     records = {key: value for key, value in file.records.items() if key in _SHARED}
     return Entry(link.path, Kind.HARDLINK, target=link.target, header=header, records=records)
 
