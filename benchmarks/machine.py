@@ -25,7 +25,7 @@ def describe(streamerge: Sequence[str]) -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{int(_first_match('/proc/meminfo', 'MemTotal: *([0-9]+)') or 0) / MIB:.1f} GiB",
         "kernel": platform.release(),
-        "Python": platform.python_version(),
+        "Python": _version_of([interpreter_of(streamerge), "-V"]),
         "streamerge": _version_of([*streamerge, "--version"]),
     }
     facts |= {package: _package_version(package) for package in PACKAGES}
@@ -36,6 +36,13 @@ def installed() -> str:
     """The command that is installed beside this Python, for a shell; else the module that it finds."""
     script = Path(sys.executable).with_name("streamerge")
     return shlex.join([str(script)] if script.exists() else [sys.executable, "-m", "streamerge"])
+
+
+def interpreter_of(command: Sequence[str]) -> str:
+    """The Python that runs a command: what the first line of its script names, or the command itself."""
+    found = shutil.which(command[0])
+    first = Path(found).read_bytes()[:200].partition(b"\n")[0] if found else b""
+    return os.fsdecode(first[2:].strip()) if first.startswith(b"#!/") else command[0]
 
 
 def file_system(directory: Path) -> str:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from benchmarks import generate, layout, ratio, straight
 from benchmarks.check import Judge, Verdict, differences
 from benchmarks.images import Image
+from benchmarks.machine import interpreter_of
 from benchmarks.measure import Sample, Series
 from benchmarks.profiles import PROFILES
 from benchmarks.report import Report, as_values, page
@@ -246,3 +248,12 @@ def test_the_jail_works_in_an_empty_directory_only(tmp_path: Path) -> None:
     done = subprocess.run(["bash", SCRIPTS / "jailed.sh", "by-hand", tmp_path], capture_output=True, text=True)
     assert done.returncode == 3
     assert [path.name for path in tmp_path.iterdir()] == ["here-before"]
+
+
+def test_the_python_that_is_named_is_the_one_that_is_measured(tmp_path: Path) -> None:
+    """Figures of a distribution's optimised Python once stood under the version of another, half as fast."""
+    script = tmp_path / "streamerge"
+    script.write_text("#!/somewhere/python3\nimport sys\n")
+    script.chmod(0o755)
+    assert interpreter_of([str(script)]) == "/somewhere/python3"
+    assert interpreter_of([sys.executable, "-m", "streamerge"]) == sys.executable
