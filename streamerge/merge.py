@@ -2,7 +2,7 @@
 
 :class:`Merge` is one merge; :meth:`Merge.begin` gives a :class:`LayerView` for each layer, newest first,
 whose :meth:`~LayerView.place` says of each entry what becomes of it. The hot loop of
-:mod:`streamerge.tarreader` does the most frequent case of ``place`` – a new plain file in a directory that
+:mod:`streamerge.hotpath` does the most frequent case of ``place`` – a new plain file in a directory that
 is written – by itself, on the same trie; everything else comes here.
 """
 

@@ -234,9 +234,7 @@ class Retainer:
     def keep_hidden(self, offset: int, data: memoryview) -> None:
         """Keep a hidden entry, raw headers and body, if it would be read again at a cost and there is room."""
         if self.wants(len(data), self._means):
-            start = self._spool.end
-            self._spool.write(data)
-            self._kept[self._layer].add(offset, start, len(data))
+            self.keep(offset, (data,))
 
     def keep(self, offset: int, data: Iterable[memoryview]) -> None:
         """Put an entry's raw headers and body, padding included, into the spool; offsets ascend in a layer."""

@@ -141,7 +141,7 @@ class _Preview:
             yield
 
     def _again(self, index: int, layer: Layer) -> Layer:
-        """A layer that is a pipe, read into the spool here and now: later, another thread would do it."""
+        """A layer that is a pipe, read into the spool here and now, so that its errors are told before all else."""
         if layer.reopenable:
             return layer
         spooled = SpooledLayer(layer, self._spool)

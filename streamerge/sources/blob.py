@@ -17,7 +17,7 @@ __all__ = ["BlobLayer", "Warn"]
 _EVERYTHING = 1 << 62
 
 Warn = Callable[[str], None]
-"""Takes something worth knowing that is no error; called from the thread that reads."""
+"""Takes something worth knowing that is no error; called by whoever opens the layer."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class BlobLayer:
     """One layer of an image; what its documents say of it stands in its fields.
 
     ``find`` gives the blob, or raises LayerError where there is none. With ``verify``, its digest and size and
-    the decoded stream's ``diff_id`` are checked in the thread that reads, and a stream that ends without an
+    the decoded stream's ``diff_id`` are checked by whoever reads, and a stream that ends without an
     error is what the image promised. Until that has happened once, every opening is checked, and none seeks:
     nothing can be passed over unread. After it, opening again (for what was retained) costs no hash.
     """
