@@ -17,14 +17,13 @@ from streamerge.entry import Entry, Kind
 from streamerge.errors import LimitExceeded, SinkError, StreamergeError, show
 from streamerge.exclude import Exclude
 from streamerge.hotpath import Door, Tally, scan
-from streamerge.interfaces import Layer, Sink, Stream, Vouched
+from streamerge.interfaces import Fetches, InFile, Layer, Sink, Stream, Vouched
 from streamerge.links import Held, Inode
 from streamerge.merge import Merge, Verdict
 from streamerge.readahead import DEFAULT_READ_AHEAD, ReadAhead
 from streamerge.retain import DEFAULT_SPOOL_MEMORY, Means, Retainer, Spool
 from streamerge.tarencode import implicit_directory
-from streamerge.tarheader import parse_entry
-from streamerge.tarreader import TarReader
+from streamerge.tarreader import TarReader, Write
 from streamerge.whiteout import Whiteouts, strip_opaque
 
 __all__ = ["Attempt", "Options", "Watch"]
@@ -83,8 +82,8 @@ class Attempt:
         self._watch = watch
         self._known = known
         self._retainer = Retainer(layers, spool)
-        self._write: Callable[[bytes | memoryview], None] | None = getattr(sink, "write", None)
-        self._write_files: Callable[[bytes | memoryview], None] | None = getattr(sink, "write_files", None)
+        self._write: Write | None = getattr(sink, "write", None)
+        self._write_files: Write | None = getattr(sink, "write_files", None)
         self._needed: list[int] = []
         self._waiting: dict[int, array[int]] = {}
         self._limited = options.max_entries is not None or options.max_bytes is not None
@@ -111,7 +110,9 @@ class Attempt:
 
     def _read_layer(self, index: int, stream: Stream) -> None:
         reader = TarReader(stream)
-        reader.copy = getattr(self._sink, "copy", None)
+        if isinstance(self._sink, Fetches) and isinstance(stream, InFile):
+            self._sink.read_from(stream)
+            reader.fetch = self._sink.fetch
         self._retainer.note_globals(index, reader.global_records)
         self._needed.clear()
         view = self._merge.begin(index, self._known.get(index))
@@ -129,11 +130,13 @@ class Attempt:
 
         if self._takes_runs(index):
             keep = None if means is Means.POSITION else self._retainer.keep_hidden
-            scan(reader, view, self._door(step, keep), self.tally)
+            scan(reader, view, self._door(step, keep, reader.fetch), self.tally)
         else:
             while step():
                 pass
         reader.drain()
+        if isinstance(self._sink, Fetches):
+            self._sink.read_from(None)
         layer = self._layers[index]
         if isinstance(layer, Vouched):
             layer.vouch()
@@ -141,17 +144,19 @@ class Attempt:
         self._needed.extend(inode.offset for inode in self._merge.links.bound_in(index))
         self._retainer.end(self._needed)
 
-    def _door(self, step: Callable[[], bool], keep_hidden: Callable[[int, memoryview], None] | None) -> Door:
+    def _door(
+        self,
+        step: Callable[[], bool],
+        keep_hidden: Callable[[int, memoryview], None] | None,
+        fetch: Callable[[int, int], None] | None,
+    ) -> Door:
         write = self._write if self._write is not None else self._write_files
         assert write is not None
         door = Door(write, release=self._write_released, step=step, keep_hidden=keep_hidden)
         if self._write is None:
-            door = replace(door, enter=getattr(self._sink, "enter", None), add=self._add_plain)
+            add = getattr(self._sink, "add_directory", None)
+            door = replace(door, enter=getattr(self._sink, "enter", None), add=add, fetch=fetch)
         return door
-
-    def _add_plain(self, header: bytes, offset: int) -> None:
-        self._add(parse_entry(header, offset=offset), ())
-        self._write_released()
 
     def _takes_runs(self, index: int) -> bool:
         """Whether the hot loop may read this layer: nothing asks for a look at every entry."""
@@ -199,11 +204,11 @@ class Attempt:
         self._sink.add(entry, body)
         self.tally.written += 1
 
-    def _pass(self, entry: Entry, reader: TarReader, write: Callable[[bytes | memoryview], None]) -> None:
+    def _pass(self, entry: Entry, reader: TarReader, write: Write) -> None:
         """Write an entry just as the hot loop does: byte for byte, be there anything in its padding."""
         if self._limited:
             self._check_limits(entry)
-        write(entry.prefix + entry.header)
+        write(entry.prefix + entry.header, -1)
         reader.pass_body_on(write)
         self.tally.written += 1
 

@@ -13,12 +13,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-__all__ = ["Child", "can_fork", "close_pipe_end", "new_pipe"]
+if TYPE_CHECKING:
+    from socket import socket
+
+__all__ = ["Child", "can_fork", "close_channel", "close_pipe_end", "new_channel", "new_pipe", "pack", "unpack"]
 
 _OURS: set[int] = set()
-"""Ends of pipes to children. No child may hold another's: then none of them would notice that the parent is gone."""
+"""Ends of pipes and sockets to children. No child may hold another's, or none would notice that the parent is gone."""
 
 
 def can_fork() -> bool:
@@ -40,6 +43,35 @@ def close_pipe_end(fd: int) -> None:
     os.close(fd)
 
 
+def new_channel() -> tuple[socket, socket]:
+    """Two sockets between which messages and descriptors pass: our end, which children close, and the child's."""
+    from socket import AF_UNIX, SOCK_SEQPACKET, socketpair  # 3 ms that few merges need
+
+    ours, others = socketpair(AF_UNIX, SOCK_SEQPACKET)
+    _OURS.add(ours.fileno())
+    return ours, others
+
+
+def close_channel(channel: socket) -> None:
+    """Close our end of a channel; nothing if that has been done."""
+    _OURS.discard(channel.fileno())
+    channel.close()
+
+
+def pack(told: object) -> bytes:
+    """What a child has to tell, as bytes."""
+    import pickle  # 2 ms that few merges need; a child finds it loaded
+
+    return pickle.dumps(told)
+
+
+def unpack(data: bytes) -> Any:
+    """What a child of ours has told by :func:`pack`."""
+    import pickle
+
+    return pickle.loads(data)  # noqa: S301
+
+
 class Child:
     """A process that calls ``work`` and is gone.
 
@@ -47,6 +79,8 @@ class Child:
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
+        import pickle  # noqa: F401 - for the child
+
         everything = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._pid = _fork()

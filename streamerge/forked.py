@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import pickle
 import select
 import struct
 from collections.abc import Callable, Iterator
 
 from streamerge.errors import LayerError
-from streamerge.fork import Child, close_pipe_end, new_pipe
+from streamerge.fork import Child, close_pipe_end, new_pipe, pack, unpack
 from streamerge.interfaces import Stream
 from streamerge.streams import CHUNK, Chunks
 
@@ -112,7 +111,7 @@ class ForkedStream(Chunks):
         slot, size = _MESSAGE.unpack(self._receive(_MESSAGE.size))
         self._ended = slot in (_END, _ERROR)
         if slot == _ERROR:
-            raise pickle.loads(self._receive(size))  # noqa: S301 - by our own process
+            raise unpack(self._receive(size))
         if slot != _END:
             self._at = slot * SLOT
             self._end = self._at + size
@@ -158,7 +157,7 @@ class _Sender:
         except BrokenPipeError:
             raise
         except BaseException as error:
-            data = pickle.dumps(error)
+            data = pack(error)
             os.write(self._full, _MESSAGE.pack(_ERROR, len(data)) + data)
 
     def _send(self, chunks: Iterator[bytes]) -> None:

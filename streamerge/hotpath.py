@@ -10,21 +10,27 @@ alone must give the same output as the two together, and the tests hold them to 
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from streamerge.entry import Entry
 from streamerge.merge import LayerView, Verdict, fingerprint
-from streamerge.tarheader import BLOCK, expected_sums
-from streamerge.tarreader import TarReader
+from streamerge.tarheader import BLOCK, adler32, expected_sums, parse_entry
+from streamerge.tarreader import TarReader, Write
 from streamerge.trie import SEALED, Child
+from streamerge.whiteout import Whiteouts
 
-__all__ = ["Door", "FileByFile", "Tally", "files_of", "scan"]
+__all__ = ["SYMLINK", "Door", "FileByFile", "Tally", "files_of", "scan"]
 
-_FILE, _SYMLINK, _DIRECTORY = b"025"
+_FILE, SYMLINK, _DIRECTORY = b"025"
+_FIELDS = struct.Struct("100s24s11sB12s8sBB187xB166x").unpack
+"""Name, mode and owners, size and the blank behind it, mtime, checksum, type, first bytes of link name and prefix."""
+
 _FILE_OR_DIRECTORY = (_FILE, _DIRECTORY)
 _DOT = b"."[0]
 _BLANKS = b" \0"
+_ZEROS = b"0 \0"
 _PLAIN_NUMBERS = b"01234567 \0"
 _NO_NAMES = (b"", b".", b"..")
 _NOWHERE = b"?"  # no directory of ``walked``, whose names end in a slash
@@ -45,20 +51,22 @@ class Tally:
 class Door:
     """What the loop asks of the merge around it.
 
-    ``write`` takes a run; ``release`` writes the directories that waited for one that has just been written;
-    ``step`` takes the next entry off the reader, whatever it is, and returns False at the layer's end.
+    ``write`` takes a run and its offset; ``release`` writes the directories that waited for one that has just been
+    written; ``step`` takes the next entry off the reader, whatever it is, and returns False at the layer's end.
     ``keep_hidden`` gets offset and bytes of hidden entries; None: they are skipped.
 
-    With ``enter`` the runs are for a directory tree: they hold whole regular files only, in directories that
-    ``enter`` was given (``b"a/b/"``); ``add`` gets header and offset of directories and symlinks.
+    With ``enter`` the runs are for a directory tree: they hold whole regular files and symlinks only, in directories
+    that ``enter`` was given (``b"a/b/"``); ``add`` gets clean path and header of directories. ``fetch``, if there is
+    one, gets offset and size, header included, of a file that is not in the buffer as a whole.
     """
 
-    write: Callable[[bytes | memoryview], None]
+    write: Write
     release: Callable[[], None]
     step: Callable[[], bool]
     keep_hidden: Callable[[int, memoryview], None] | None = None
     enter: Callable[[bytes], None] | None = None
-    add: Callable[[bytes, int], None] | None = None
+    add: Callable[[bytes, bytes], None] | None = None
+    fetch: Callable[[int, int], None] | None = None
 
 
 class _PlainNumbers(dict[bytes, bool]):
@@ -73,10 +81,12 @@ class _PlainNumbers(dict[bytes, bool]):
 
 def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
     """Merge one layer by runs. Cost: one to two microseconds an entry."""
-    adler32, sums, plain = zlib.adler32, expected_sums, _PlainNumbers()
+    sums, plain, fields = expected_sums, _PlainNumbers(), _FIELDS
     write, step, keep_hidden, enter, add = door.write, door.step, door.keep_hidden, door.enter, door.add
+    fetch = door.fetch
     to_tar = enter is None or add is None
     walked, shown = view.walked, view.leaf_written
+    by_name = view.merge.whiteouts is not Whiteouts.OVERLAY
     any_order = view.merge.any_order
     newer = (view.index + 1) << 2  # leaves from here on belong to newer layers
     here = _NOWHERE  # the directory of the entry before, as in ``walked``, if what is new in it is written at once
@@ -84,28 +94,47 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
     buf, pos, end = reader.buf, reader.pos, len(reader.buf)
     run = pos  # buf[run:pos] is kept and not yet written
     while True:
+        if end - pos < BLOCK:
+            if run < pos:
+                write(memoryview(buf)[run:pos], reader.base + run)
+            reader.pos = pos
+            reader.have(BLOCK)
+            buf, pos, end = reader.buf, reader.pos, len(reader.buf)
+            run = pos
         body = pos + BLOCK
         if body <= end:
             header = buf[pos:body]
-            flag = header[156]
+            name, owner, digits, blank, mtime, stored, flag, target, prefix = fields(header)
             if (
-                (flag in _FILE_OR_DIRECTORY or (flag == _SYMLINK and header[157]))
-                and sums[header[148:156]] == adler32(header) & 0xFFFF
-                and plain[header[100:124]]
-                and plain[header[136:148]]
+                (flag in _FILE_OR_DIRECTORY or (flag == SYMLINK and target))
+                and sums[stored] == adler32(header) & 0xFFFF
+                and plain[owner]
+                and plain[mtime]
             ):
-                stop = header.find(0)
-                name = header[:stop] if stop < 100 else header[:100]
-                if header[345] and header[257:263] == b"ustar\0":
+                name = name.partition(b"\0")[0]
+                if prefix and header[257:263] == b"ustar\0":
                     name = header[345:500].partition(b"\0")[0] + b"/" + name
                 if flag == _DIRECTORY and name[-1:] == b"/":
                     name = name[:-1]
                 cut = name.rfind(b"/") + 1
                 base = name[cut:]
-                if base and (base[0] != _DOT or (base not in _NO_NAMES and base[:4] != b".wh.")):
-                    digits = header[124:135]
+                if base and base[0] == _DOT and (base[:4] == b".wh." or base in _NO_NAMES):
+                    if (
+                        by_name
+                        and flag == _FILE
+                        and base[4:5] not in _NO_NAMES  # nor what AUFS keeps its books by
+                        and name[:cut] in walked
+                        and not digits.strip(_ZEROS)
+                        and blank in _BLANKS
+                    ):
+                        view.white_out(name[:cut], base[4:])
+                        if run < pos:
+                            write(memoryview(buf)[run:pos], reader.base + run)
+                        run = pos = body
+                        continue
+                elif base:
                     try:
-                        size = int(digits, 8) if digits.isdigit() and header[135] in _BLANKS else -1
+                        size = int(digits, 8) if digits.isdigit() and blank in _BLANKS else -1
                     except ValueError:
                         size = -1  # step knows the other ways to write a number, and the errors
                     if name[:cut] != here:
@@ -118,41 +147,44 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                     if size < 0 or (size and flag != _FILE):
                         pass
                     elif flag == _DIRECTORY:
-                        if here is not _NOWHERE:
+                        if here is not _NOWHERE or walked.get(name[:cut]) is SEALED:
                             kept = view.place_directory(name, fingerprint(header), reader.base + pos) is Verdict.KEEP
                             if not kept or not to_tar:
                                 if run < pos:
-                                    write(memoryview(buf)[run:pos])
+                                    write(memoryview(buf)[run:pos], reader.base + run)
                                 if kept and add is not None:
-                                    add(header, reader.base + pos)
+                                    tally.written += 1
+                                    add(name, header)
+                                    if view.merge.has_released:
+                                        door.release()
                                 run = pos = body
                             else:
                                 tally.written += 1
                                 pos = body
                                 if view.merge.has_released:
-                                    write(memoryview(buf)[run:pos])
+                                    write(memoryview(buf)[run:pos], reader.base + run)
                                     door.release()
                                     run = pos
                             continue
                     elif here is not _NOWHERE and base not in children:
-                        if add is not None and flag == _SYMLINK:
-                            children[base] = shown
-                            if run < pos:
-                                write(memoryview(buf)[run:pos])
-                            add(header, reader.base + pos)
-                            run = pos = body
-                            continue
-                        if to_tar or size <= end - body:
+                        if to_tar or fetch is not None or size <= end - body:
                             children[base] = shown
                             tally.written += 1
-                            pos = body + (size + 511 & -512)
+                            start, pos = pos, body + (size + 511 & -512)
                             if pos > end:
-                                write(memoryview(buf)[run:])
                                 reader.pos = end
                                 if to_tar:
+                                    write(memoryview(buf)[run:], reader.base + run)
                                     reader.pass_on(pos - end, -size & 511, write)
-                                else:  # only of the padding, which nobody needs
+                                elif fetch is None or size <= end - body:  # but for padding, which nobody needs
+                                    write(memoryview(buf)[run:], reader.base + run)
                                     reader.skip(pos - end, -size & 511)
+                                else:
+                                    if run < start:
+                                        write(memoryview(buf)[run:start], reader.base + run)
+                                    offset = reader.base + start
+                                    reader.skip(pos - end, -size & 511)
+                                    fetch(offset, BLOCK + size)
                                 buf, pos, end = reader.buf, reader.pos, len(reader.buf)
                                 run = pos
                             continue
@@ -167,7 +199,7 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                         tally.hidden += 1
                         tally.hidden_bytes += size
                         if run < pos:
-                            write(memoryview(buf)[run:pos])
+                            write(memoryview(buf)[run:pos], reader.base + run)
                         start, pos = pos, body + (size + 511 & -512)
                         if keep_hidden is not None:
                             keep_hidden(reader.base + start, memoryview(buf)[start:pos])
@@ -178,7 +210,7 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                         run = pos
                         continue
         if run < pos:
-            write(memoryview(buf)[run:pos])
+            write(memoryview(buf)[run:pos], reader.base + run)
         reader.pos = pos
         here = _NOWHERE
         if not step():
@@ -188,7 +220,6 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                 pass
             return
         reader.end_body()  # of a hidden entry, which nobody has read
-        reader.have(BLOCK)
         buf, pos, end = reader.buf, reader.pos, len(reader.buf)
         run = pos
 
@@ -199,11 +230,22 @@ class FileByFile:
     def enter(self, directory: bytes) -> None:
         """Nothing: the directory's own entry has come, or will come, by itself."""
 
-    def write_files(self, run: bytes | memoryview) -> None:
-        """Give each file of a run to :meth:`put`."""
+    def write_files(self, run: bytes | memoryview, _offset: int = -1) -> None:
+        """Give each file of a run to :meth:`put`, each symlink to ``add``."""
         put = self.put
         for path, cut, header, body in files_of(memoryview(run)):
-            put(path, cut, header, body)
+            if header[156] == SYMLINK:
+                self.add(parse_entry(header), ())
+            else:
+                put(path, cut, header, body)
+
+    def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
+        """Add an entry; see :class:`~streamerge.interfaces.Sink`."""
+        raise NotImplementedError
+
+    def add_directory(self, _path: bytes, header: bytes) -> None:
+        """Give it to ``add``."""
+        self.add(parse_entry(header), ())
 
     def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Add a new plain file: its clean path, where the base name begins in it, its header, its whole body."""
@@ -211,7 +253,7 @@ class FileByFile:
 
 
 def files_of(run: memoryview) -> Iterator[tuple[bytes, int, bytes, memoryview]]:
-    """Take apart a run of whole files: yield (path, where its base name begins, header, body) of each.
+    """Take apart a run of whole files and symlinks: yield (path, where its base name begins, header, body) of each.
 
     Nothing is checked again: whoever wrote the run has done it. Cost: half a microsecond a file.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 from streamerge.entry import Entry
@@ -10,11 +10,11 @@ from streamerge.errors import StreamergeError
 
 __all__ = [
     "BeginAgain",
-    "Copies",
-    "Copy",
     "Explains",
+    "Fetches",
     "FileSink",
     "Foresees",
+    "InFile",
     "Layer",
     "Preview",
     "RawSink",
@@ -39,16 +39,13 @@ class Stream(Protocol):
         """Give back what the stream holds. May be called twice."""
 
 
-Copy = Callable[[int, int], int]
-"""Appends so many bytes of a file, from where its descriptor stands, to an output; returns how many it could."""
-
-
 @runtime_checkable
-class Copies(Protocol):
-    """A stream over a file, which the system may copy from by itself."""
+class InFile(Protocol):
+    """A stream whose bytes lie in a regular file, where others can fetch them too."""
 
-    def copy(self, size: int, copy: Copy) -> int:
-        """Have the next ``size`` bytes copied, and go on behind them; return how many there were."""
+    @property
+    def place(self) -> tuple[int, int]:
+        """A descriptor that is open as long as the stream is, and where in its file the stream's first byte lies."""
 
 
 class Layer(Protocol):
@@ -103,18 +100,38 @@ class Sink(Protocol):
 class RawSink(Sink, Protocol):
     """A sink that holds a tar: entries that need no change may be given as the bytes they came in."""
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Append raw headers and bodies. The memory behind ``data`` must not change afterwards."""
+    def write(self, data: bytes | memoryview, offset: int = -1) -> None:
+        """Append raw headers and bodies, which stand at ``offset`` of the layer at hand if that is given.
+
+        The memory behind ``data`` must not change afterwards.
+        """
 
 
 class FileSink(Sink, Protocol):
-    """A sink that takes plain files, those with neither PAX records nor xattrs, many at once and without Entries."""
+    """A sink that takes plain files and symlinks, those without PAX records, many at once and without Entries."""
 
     def enter(self, directory: bytes) -> None:
         """Make sure that a directory (``b"a/b/"``; the root is ``b""``) is there: files for it follow."""
 
-    def write_files(self, run: bytes | memoryview) -> None:
-        """Add new files of directories that were entered: a piece of a tar, see hotpath.files_of."""
+    def add_directory(self, path: bytes, header: bytes) -> None:
+        """Add a directory, without PAX records as well: its clean path, its header."""
+
+    def write_files(self, run: bytes | memoryview, offset: int = -1) -> None:
+        """Add what is new in directories that were entered: a piece of a tar, see hotpath.files_of.
+
+        It stands at ``offset`` of the layer at hand, if that is given.
+        """
+
+
+@runtime_checkable
+class Fetches(Protocol):
+    """A raw or file sink that fetches bytes from a layer's file by itself, while the merge goes on."""
+
+    def read_from(self, file: InFile | None) -> None:
+        """From here on offsets are in this layer; None: it lies in no file, or its stream is about to be closed."""
+
+    def fetch(self, offset: int, size: int) -> None:
+        """Do as ``write`` or ``write_files`` does with bytes that the layer holds there: for a file sink one file."""
 
 
 class Preview(Protocol):

@@ -253,14 +253,21 @@ class LayerView:
             node = self.directory(_key(subject) if mark is Mark.OPAQUE else subject[:cut])
         except RepeatedPath:
             return  # below a symlink or file of its own layer (umoci writes such): only a name, ignored
-        if self.merge.links.wanting:
-            (self._opaque if mark is Mark.OPAQUE else self._whited).add(subject)
-        if node is SEALED:
+        if mark is not Mark.OPAQUE:
+            self.white_out(subject[:cut], subject[cut:])
             return
-        if mark is Mark.OPAQUE:
+        if self.merge.links.wanting:
+            self._opaque.add(subject)
+        if node is not SEALED:
             node.seal(self.index)
-        else:
-            node.white_out(subject[cut:], self.index)
+
+    def white_out(self, key: bytes, name: bytes) -> None:
+        """Record an explicit whiteout of ``name`` in a directory of ``walked``."""
+        if self.merge.links.wanting:
+            self._whited.add(key + name)
+        node = self.walked[key]
+        if node is not SEALED:
+            node.white_out(name, self.index)
 
     # -- entries -----------------------------------------------------------------------------------
 

@@ -14,8 +14,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
-import lz4.block
-
 from streamerge.entry import Entry
 from streamerge.errors import LayerError, SinkError
 from streamerge.interfaces import Layer, Stream
@@ -98,6 +96,8 @@ class Spool:
 
     def _store(self, block: bytes) -> bytes | tuple[int, int]:
         if self._held + len(block) > min(self.raw, self.memory):
+            import lz4.block  # 2 ms that few merges need
+
             packed: bytes = lz4.block.compress(block, store_size=False)
             block = min(block, packed, key=len)
         if self._held + len(block) <= self.memory:
@@ -126,6 +126,8 @@ class Spool:
             block = self._file.read(block[1])
         if len(block) == _BLOCK:  # a packed one is always smaller
             return block
+        import lz4.block
+
         data: bytes = lz4.block.decompress(block, uncompressed_size=_BLOCK)
         return data
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator
 
 from streamerge.errors import LayerError
-from streamerge.interfaces import Copy
 
 __all__ = ["CHUNK", "WORTH_A_PROCESS", "ChunkStream", "Chunks", "FileStream", "Reader", "read_chunks", "reader_for"]
 
@@ -92,7 +91,12 @@ class FileStream:
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
         self._name = name
-        self._pos = os.lseek(fd, 0, os.SEEK_CUR)
+        self._start = self._pos = os.lseek(fd, 0, os.SEEK_CUR)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The descriptor, and where the stream began."""
+        return self._fd, self._start
 
     def read(self) -> bytes:
         """Return up to :data:`CHUNK` bytes."""
@@ -106,12 +110,6 @@ class FileStream:
         passed = max(0, min(size, end - self._pos))
         self._pos = os.lseek(self._fd, self._pos + passed, os.SEEK_SET)
         return passed
-
-    def copy(self, size: int, copy: Copy) -> int:
-        """Have ``copy`` take the next ``size`` bytes; return how many it could."""
-        copied = copy(self._fd, size)
-        self._pos += copied
-        return copied
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from streamerge.entry import Entry
 from streamerge.errors import FormatError, LayerError
-from streamerge.interfaces import Copies, Copy, Stream
+from streamerge.interfaces import Stream
 from streamerge.tarheader import (
     BLOCK,
     MAX_EXTENSION,
@@ -25,14 +25,17 @@ from streamerge.tarheader import (
     parse_records,
 )
 
-__all__ = ["Globals", "TarReader"]
+__all__ = ["Globals", "TarReader", "Write"]
 
 Globals = list[tuple[int, dict[bytes, bytes]]]
 """PAX globals of a layer: from each offset on, the records in force."""
 
+Write = Callable[[bytes | memoryview, int], None]
+"""Takes bytes, and at which offset of the layer they stand; -1: nowhere."""
+
 _EVERYTHING = 1 << 62
-_WORTH_A_COPY = 1 << 17
-"""Bytes for which it is worth while to have the system copy from file to file."""
+_WORTH_FETCHING = 1 << 17
+"""Bytes for which it is worth while that the sink fetches them from the layer's file."""
 
 
 class TarReader:
@@ -51,8 +54,8 @@ class TarReader:
         self._noted = self.global_records[-1][0] if self.global_records else -1
         self._body = 0
         self._left = 0
-        self.copy: Copy | None = None
-        """How to pass on large bodies of a plain file without reading them; None where that cannot be."""
+        self.fetch: Callable[[int, int], None] | None = None
+        """How a sink passes on (offset, size) of the stream without our reading them; None where it cannot."""
 
     @property
     def offset(self) -> int:
@@ -136,35 +139,27 @@ class TarReader:
         self.base += passed
         self._end_in(size - have - passed - padding)
 
-    def pass_on(self, size: int, padding: int, write: Callable[[bytes | memoryview], None]) -> None:
+    def pass_on(self, size: int, padding: int, write: Write) -> None:
         """Give the next ``size`` bytes to ``write``, chunk by chunk; the last ``padding`` may be missing."""
+        if size >= _WORTH_FETCHING and self.fetch is not None:
+            start = self.offset
+            self.skip(size, padding)
+            passed = self.offset - start
+            self.fetch(start, passed)
+            if passed < size:
+                write(bytes(size - passed), -1)
+            return
         while size:
-            if size >= _WORTH_A_COPY and self.pos >= len(self.buf) and self.copy is not None:
-                size -= self._copy_on(size, self.copy)
-                continue
             if not self.have(1):
                 self._end_in(size - padding)
-                write(bytes(size))
+                write(bytes(size), -1)
                 return
             piece = memoryview(self.buf)[self.pos : self.pos + size]
-            write(piece)
+            write(piece, self.offset)
             self.pos += len(piece)
             size -= len(piece)
 
-    def _copy_on(self, size: int, copy: Copy) -> int:
-        """Let the next ``size`` bytes of the stream's file be copied; return how many were."""
-        if not isinstance(self.stream, Copies):
-            self.copy = None
-            return 0
-        self.base += len(self.buf)
-        self.buf, self.pos = b"", 0
-        copied = self.stream.copy(size, copy)
-        self.base += copied
-        if copied < size:
-            self.copy = None
-        return copied
-
-    def pass_body_on(self, write: Callable[[bytes | memoryview], None]) -> None:
+    def pass_body_on(self, write: Write) -> None:
         """Give the rest of the current entry's body to ``write``, with its padding as it is."""
         left, padding = self._left, self._left - self._body
         self._left = self._body = 0

@@ -1,64 +1,101 @@
-"""Processes that help to make small files: on two cores, what the system needs for each is done for two at once.
+"""Processes that help to write: on two cores, what the system needs for each file is done for two at once.
 
-Work is handed over in shared memory and by a pipe; whoever has no room for more says no, and the caller does the
-work itself. So nobody waits for anybody until the end.
+Work is bytes in shared memory, or places in a layer's file, whose descriptor the helpers are sent. Whoever has no
+room for more says no, and the caller does the work itself. So nobody waits for anybody until the end.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import pickle
 import select
 import struct
-from collections import Counter
-from collections.abc import Callable
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamerge.errors import SinkError
-from streamerge.fork import Child, close_pipe_end, new_pipe
+from streamerge.fork import Child, close_channel, new_channel, pack, unpack
 from streamerge.streams import CHUNK
 from streamerge.tarheader import padded
 
-__all__ = ["Crew"]
+if TYPE_CHECKING:
+    from socket import socket
 
-_ROOM = 2 * CHUNK
-"""Bytes of a piece of work: more than a decoded chunk, which is what a run comes from."""
+__all__ = ["ENOUGH", "MOST_PLACES", "Crew"]
 
-_ENOUGH = 1 << 17
+ENOUGH = 1 << 17
 """Bytes for which it is worth while to wake a helper: a hundred small files, which take a millisecond."""
 
+MOST_PLACES = 256
+"""Places in a file that may be handed over at once."""
+
+_ROOM = 2 * CHUNK
+"""Bytes of a piece of work in memory: more than a decoded chunk, which is what a run comes from."""
+
 _WAITING = 3
-"""Pieces of work that a helper may have at once."""
+"""Pieces of work in memory that a helper may have at once."""
 
-_JOB = struct.Struct("<II")  # the place of a piece of work, and its size
-_SIZE = struct.Struct("<I")  # of the pickled answer that follows
+_WAITING_BYTES = 1 << 22
+"""Bytes to be fetched that a helper may have waiting when it is given more."""
 
-Answer = int | Counter[str] | BaseException
-"""A place whose work is done; what a helper tells at its end; what went wrong."""
+_JOB = struct.Struct("<iIQ")  # the piece's place in memory and its size; or _FETCH, and what fetch is called with
+_FETCH = -1
+_LONGEST_JOB = _JOB.size + 16 * MOST_PLACES
+_LONGEST_ANSWER = 1 << 16
+_DONE = b"done"
 
-Work = Callable[[memoryview], None]
+Places = Sequence[int]
+"""Positions in a file and sizes, in turn."""
+
+
+Make = Callable[[memoryview], None]
+Fetch = Callable[[int, Places, int], None]
 Report = Callable[[], Counter[str]]
 
 
+class _Work(NamedTuple):
+    fetch: Fetch
+    make: Make
+    report: Report
+
+
+def _nothing(_run: memoryview) -> None:
+    """What those make who only fetch."""
+
+
 class Crew:
-    """``count`` helpers that call ``work`` on what they are given, and at the end tell what ``report`` gives.
+    """``count`` helpers that ``make`` what they are given in memory, ``fetch`` what lies in files, and last ``report``.
 
     Errors of theirs, SinkError, are raised here by whatever is called next. Raises OSError where the system allows no
     more processes.
     """
 
-    def __init__(self, count: int, work: Work, report: Report) -> None:
+    def __init__(self, count: int, *, fetch: Fetch, make: Make = _nothing, report: Report = Counter) -> None:
         self._helpers: list[_Helper] = []
         try:
             for _ in range(count):
-                self._helpers.append(_Helper(work, report))
+                self._helpers.append(_Helper(_Work(fetch, make, report)))
         except OSError:
             self.kill()
             raise
 
     def takes(self, run: bytes | memoryview) -> bool:
-        """Give work to whoever has room for it; False where nobody has. The bytes are copied."""
+        """Have somebody ``make`` a run if there is room for it; False where nobody has. The bytes are copied."""
         return len(run) <= _ROOM and any(helper.takes(run) for helper in self._helpers)
+
+    def fetches(self, file: int, places: Places, size: int, to: int = 0) -> bool:
+        """Have somebody ``fetch`` places of that many bytes; False where all have enough to do.
+
+        :meth:`forget` must be called before the descriptor means another file.
+        """
+        return any(helper.fetches(file, places, size, to) for helper in self._helpers)
+
+    def forget(self) -> None:
+        """Take note that a descriptor may soon mean another file."""
+        for helper in self._helpers:
+            helper.file = -1
 
     def wait(self) -> None:
         """Return when all work is done."""
@@ -78,94 +115,109 @@ class Crew:
 class _Helper:
     """One process."""
 
-    def __init__(self, work: Work, report: Report) -> None:
+    def __init__(self, work: _Work) -> None:
+        self.file = -1
+        """The descriptor that the process was sent last."""
         self._memory = mmap.mmap(-1, _ROOM * _WAITING)
         self._free = list(range(_WAITING))
         self._filled = 0  # bytes in the last free place
-        self._jobs, jobs = new_pipe(we_read=False)
-        self._answers, answers = new_pipe(we_read=True)
+        self._given: deque[tuple[int, int]] = deque()  # jobs not done yet, in turn: place in memory or _FETCH, bytes
+        self._to_fetch = 0
+        self._channel, others = new_channel()
         try:
-            self._child = Child(lambda: _help(self._memory, jobs, answers, work, report))
+            self._child = Child(lambda: _help(others, self._memory, work))
         except OSError:
-            self._close()
+            close_channel(self._channel)
             raise
         finally:
-            os.close(jobs)
-            os.close(answers)
+            others.close()
         self._poll = select.poll()
-        self._poll.register(self._answers, select.POLLIN)
+        self._poll.register(self._channel, select.POLLIN)
 
     def takes(self, run: bytes | memoryview) -> bool:
         if self._filled + len(run) > _ROOM:
-            self._send()
-        if not self._filled and not self._has_room():
-            return False
+            self._send_filled()
+        if not self._filled:
+            self._hear_all()
+            if not self._free:
+                return False
         start = self._free[-1] * _ROOM + self._filled
         self._memory[start : start + len(run)] = run
         self._filled += padded(len(run))  # a run that ends with its chunk may lack padding
-        if self._filled >= _ENOUGH:
-            self._send()
+        if self._filled >= ENOUGH:
+            self._send_filled()
         return True
 
-    def _has_room(self) -> bool:
-        while self._poll.poll(0):
-            self._hear()
-        return bool(self._free)
+    def fetches(self, file: int, places: Places, size: int, to: int) -> bool:
+        self._hear_all()
+        if self._to_fetch >= _WAITING_BYTES:
+            return False
+        self._to_fetch += size
+        self._send((_FETCH, size), _JOB.pack(_FETCH, 0, to) + array("Q", places).tobytes(), file)
+        return True
 
-    def _send(self) -> None:
+    def _send_filled(self) -> None:
         """Hand over what has been gathered in the last of the free places."""
         size, self._filled = self._filled, 0
-        if not size:
-            return
+        if size:
+            place = self._free.pop()
+            self._send((place, size), _JOB.pack(place, size, 0))
+
+    def _send(self, job: tuple[int, int], message: bytes, file: int = -1) -> None:
+        self._given.append(job)
         try:
-            os.write(self._jobs, _JOB.pack(self._free.pop(), size))
-        except BrokenPipeError:
-            self._hear()  # it has gone, and may have said why
+            if file in (-1, self.file):
+                self._channel.send(message)
+            else:
+                from socket import send_fds
+
+                send_fds(self._channel, [message], [file])
+                self.file = file
+        except ConnectionError:
+            self._hear_all()  # it has gone, and may have said why
             raise _killed() from None
 
+    def _hear_all(self) -> None:
+        while self._given and self._poll.poll(0):
+            self._hear()
+
     def wait(self) -> None:
-        self._send()
-        while len(self._free) < _WAITING:
+        self._send_filled()
+        while self._given:
             self._hear()
 
     def finish(self) -> Counter[str]:
         self.wait()
-        close_pipe_end(self._jobs)
-        self._jobs = -1
-        told = self._hear()
-        assert isinstance(told, Counter)
+        self._channel.shutdown(1)
+        told: Counter[str] = unpack(self._receive())
         self._child.wait()
-        self._close()
+        close_channel(self._channel)
         return told
 
     def kill(self) -> None:
         self._child.kill()
-        self._close()
+        close_channel(self._channel)
 
-    def _close(self) -> None:
-        for fd in (self._jobs, self._answers):
-            if fd >= 0:
-                close_pipe_end(fd)
-        self._jobs = self._answers = -1
-
-    def _hear(self) -> Answer:
+    def _hear(self) -> None:
         """Take the next answer in, waiting for it if need be. Raises SinkError where it is an error."""
-        (size,) = _SIZE.unpack(self._receive(_SIZE.size))
-        answer: Answer = pickle.loads(self._receive(size))  # noqa: S301 - by our own process
-        if isinstance(answer, BaseException):
-            raise answer
-        if isinstance(answer, int):
-            self._free.insert(0, answer)  # the last one may be half full
-        return answer
+        answer = self._receive()
+        if answer != _DONE:
+            error: BaseException = unpack(answer)
+            raise error
+        place, size = self._given.popleft()
+        if place == _FETCH:
+            self._to_fetch -= size
+        else:
+            self._free.insert(0, place)  # the last one may be half full
 
-    def _receive(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            piece = os.read(self._answers, size - len(data))
-            if not piece:
-                raise _killed()
-            data += piece
-        return data
+    def _receive(self) -> bytes:
+        try:
+            answer = self._channel.recv(_LONGEST_ANSWER)
+        except ConnectionError:
+            answer = b""
+        if not answer:
+            raise _killed()
+        return answer
 
 
 def _killed() -> SinkError:
@@ -175,21 +227,28 @@ def _killed() -> SinkError:
 # --- in the process ---------------------------------------------------------------------------------
 
 
-def _help(memory: mmap.mmap, jobs: int, answers: int, work: Work, report: Report) -> None:
+def _help(channel: socket, memory: mmap.mmap, work: _Work) -> None:
     """Do one piece of work after the other, until there will be no more or one goes wrong."""
-    view = memoryview(memory)
+    from socket import recv_fds  # which is loaded
+
+    view, file = memoryview(memory), -1
     try:
-        while job := os.read(jobs, _JOB.size):
-            place, size = _JOB.unpack(job)
-            work(view[place * _ROOM : place * _ROOM + size])
-            _answer(answers, place)
-        _answer(answers, report())
+        while True:
+            message, files, *_ = recv_fds(channel, _LONGEST_JOB, 1)
+            if not message:
+                break
+            if files:
+                if file >= 0:
+                    os.close(file)
+                (file,) = files
+            place, size, to = _JOB.unpack_from(message)
+            if place == _FETCH:
+                work.fetch(file, array("Q", message[_JOB.size :]), to)
+            else:
+                work.make(view[place * _ROOM : place * _ROOM + size])
+            channel.send(_DONE)
+        channel.send(pack(work.report()))
     except BrokenPipeError:
         raise
     except BaseException as error:
-        _answer(answers, error)
-
-
-def _answer(answers: int, answer: Answer) -> None:
-    data = pickle.dumps(answer)
-    os.write(answers, _SIZE.pack(len(data)) + data)
+        channel.send(pack(error))

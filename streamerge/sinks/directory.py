@@ -16,20 +16,19 @@ from typing import ClassVar, TypeVar
 from streamerge.entry import Entry, Kind
 from streamerge.errors import SinkError, show
 from streamerge.fork import can_fork
-from streamerge.hotpath import files_of
+from streamerge.interfaces import InFile
 from streamerge.metadata import Metadata, metadata
-from streamerge.sinks.attributes import Attributes, Plan
-from streamerge.sinks.crew import Crew
+from streamerge.sinks.attributes import Attributes
+from streamerge.sinks.crew import ENOUGH, MOST_PLACES, Crew
 from streamerge.sinks.dirfds import DirectoryFds
-from streamerge.sinks.output import partial_name
+from streamerge.sinks.output import partial_name, write_all
 from streamerge.sinks.ownership import Ownership
+from streamerge.sinks.plainfiles import CREATE, PlainFiles, failed
 from streamerge.sinks.replace import PRIVATE, make_private, mounts_in, remove_tree, replace_tree, sync_filesystem
 from streamerge.sparse import is_sparse, sparse_file
-from streamerge.tarheader import parse_number
 
 __all__ = ["DirectorySink"]
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 _PATH_ONLY = os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
 _DEVICES = {Kind.CHAR: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK}
 
@@ -68,13 +67,14 @@ class DirectorySink:
         self._helpers = helpers if can_fork() else 0
         self._crew: Crew | None = None
         self._attributes = Attributes(ownership if ownership is not None else Ownership())
-        self._plans: dict[bytes, Plan] = {}
+        self._file, self._start = -1, 0  # where the layer at hand lies
         self._check_destination()
         self._partial = partial_name(self._path)
         self._begin()
 
     def add(self, entry: Entry, body: Body) -> None:
         """Create one entry; a path that is there already is replaced."""
+        self._links.pop(entry.path, None)
         with _failures(entry.path):
             self._make[entry.kind](self, entry, body)
 
@@ -84,12 +84,35 @@ class DirectorySink:
             with _failures(directory):
                 self._make_parents(directory[:-1])
 
-    def write_files(self, run: bytes | memoryview) -> None:
-        """Create the plain files of a run: by the helpers, or here where they have enough to do."""
-        if self._helpers and self._crew is None:
-            self._engage()
-        if self._crew is None or not self._crew.takes(run):
-            self._make_files(memoryview(run))
+    def add_directory(self, path: bytes, header: bytes) -> None:
+        """Create a directory; what its header says is kept until all is in it."""
+        if path not in self._directories:
+            with _failures(path):
+                self._mkdir(path)
+        self._directories[path] = header
+
+    def write_files(self, run: bytes | memoryview, offset: int = -1) -> None:
+        """Create what a run holds: by the helpers, or here where they have enough to do."""
+        if self._helpers and offset >= 0 and self._file >= 0:
+            self.fetch(offset, len(run))
+            return
+        crew = self._engaged()
+        if crew is None or not crew.takes(run):
+            self._files.make(memoryview(run))
+
+    def read_from(self, file: InFile | None) -> None:
+        """Take note of where the next layer lies."""
+        self._hand_over()
+        if self._crew is not None:
+            self._crew.forget()
+        self._file, self._start = file.place if file is not None else (-1, 0)
+
+    def fetch(self, offset: int, size: int) -> None:
+        """Create what a run holds that lies in the layer's file."""
+        self._places += (self._start + offset, size)
+        self._to_fetch += size
+        if self._to_fetch >= ENOUGH or len(self._places) >= 2 * MOST_PLACES:
+            self._hand_over()
 
     def restart(self) -> None:
         """Remove what is there and begin again."""
@@ -104,6 +127,9 @@ class DirectorySink:
         if self._crew is not None:
             for refused in self._crew.finish():
                 self._attributes.refused.update(refused)
+            self._crew = None
+        for link in list(self._links.values()):
+            self.add(link, ())
         for path in sorted(self._directories, reverse=True):
             with _failures(path):
                 self._finish_directory(path)
@@ -157,10 +183,10 @@ class DirectorySink:
             if not self._force and os.listdir(self._path):
                 raise SinkError(f"the directory '{self._shown}' is not empty; use --force to replace it")
         except OSError as error:
-            raise _failed(error).at(path=os.fsencode(self._path)) from error
+            raise failed(error).at(path=os.fsencode(self._path)) from error
 
     def _begin(self) -> None:
-        self._directories: dict[bytes, Metadata | None] = {b"": None}
+        self._directories: dict[bytes, Metadata | bytes | None] = {b"": None}
         self._refused_paths: set[bytes] = set()
         self._attributes.refused.clear()
         try:
@@ -168,6 +194,10 @@ class DirectorySink:
         except OSError as error:
             raise SinkError(f"cannot create {self._shown}: {error.strerror}") from error
         self._fds = DirectoryFds(self._root)
+        self._files = PlainFiles(self._attributes, self._fds)
+        self._links: dict[bytes, Entry] = {}  # those that wait until the helpers have made their targets
+        self._places: list[int] = []
+        self._to_fetch = 0
 
     def _close(self) -> None:
         self._fds.close()
@@ -177,53 +207,26 @@ class DirectorySink:
 
     # -- many files --------------------------------------------------------------------------------
 
-    def _engage(self) -> None:
-        """Start the helpers, unless there may be no more processes: then all is done here."""
-        before = self._attributes.refused.copy()
-        try:
-            self._crew = Crew(self._helpers, self._make_files, lambda: self._attributes.refused - before)
-        except OSError:
-            self._helpers = 0
+    def _engaged(self) -> Crew | None:
+        """The helpers, started when they are first needed; None where there may be no more processes."""
+        if self._helpers and self._crew is None:
+            files = PlainFiles(self._attributes, self._fds)
+            try:
+                self._crew = Crew(self._helpers, fetch=files.fetch, make=files.make, report=files.report)
+            except OSError:
+                self._helpers = 0
+        return self._crew
 
-    def _make_files(self, run: memoryview) -> None:
-        """Create files as :meth:`add` does, with the least work that is possible; helpers do it in their processes.
-
-        Mode and owner of most files are among a few, so what they need is worked out once for each.
-        """
-        path, here, parent = b"", None, -1
-        plans, attributes = self._plans, self._attributes
-        try:
-            for path, cut, header, body in files_of(run):
-                if path[:cut] != here:
-                    here, parent = path[:cut], self._fds.get(path[: cut - 1] if cut else b"")
-                owner_and_mode = header[100:124]
-                plan = plans.get(owner_and_mode) or self._new_plan(owner_and_mode)
-                fd = os.open(path[cut:], _CREATE, plan.create, dir_fd=parent)
-                try:
-                    if body:
-                        _write(fd, body)
-                    if plan.owner is not None:
-                        attributes.own(fd, plan.owner)
-                    if plan.mode is not None:
-                        os.fchmod(fd, plan.mode)
-                    mtime = _plain_number(header[136:148]) * 1_000_000_000
-                    os.utime(fd, ns=(mtime, mtime))
-                finally:
-                    os.close(fd)
-        except OSError as error:
-            raise _failed(error).at(path=path) from error
-        except SinkError as error:
-            raise error.at(path=path) from error.__cause__
+    def _hand_over(self) -> None:
+        """Have somebody create what has been gathered from the layer's file."""
+        places, size = self._places, self._to_fetch
+        if places:
+            self._places, self._to_fetch = [], 0
+            crew = self._engaged()
+            if crew is None or not crew.fetches(self._file, places, size):
+                self._files.fetch(self._file, places)
 
     # -- one entry ---------------------------------------------------------------------------------
-
-    def _new_plan(self, key: bytes) -> Plan:
-        """Work out what a header's mode and owner fields ask for; the last 4096 answers are kept."""
-        mode, uid, gid = parse_number(key[:8]) & 0o7777, parse_number(key[8:16]), parse_number(key[16:])
-        if len(self._plans) >= 4096:
-            self._plans.clear()
-        plan = self._plans[key] = self._attributes.plan(mode, uid, gid)
-        return plan
 
     def _parent(self, path: bytes) -> tuple[int, bytes]:
         """Descriptor of the directory that ``path`` goes into, made where it is missing, and the base name."""
@@ -257,13 +260,13 @@ class DirectorySink:
         parent, name = self._parent(entry.path)
         data = self._metadata(entry)
         plan = self._attributes.plan(data.mode, data.uid, data.gid, xattrs=bool(data.xattrs))
-        fd = self._create(name, parent, lambda: os.open(name, _CREATE, plan.create, dir_fd=parent))
+        fd = self._create(name, parent, lambda: os.open(name, CREATE, plan.create, dir_fd=parent))
         try:
             if is_sparse(entry):
                 _write_sparse(fd, entry, body)
             else:
                 for piece in body:
-                    _write(fd, piece)
+                    write_all(fd, piece)
             self._attributes.apply(fd, data, plan)
         finally:
             os.close(fd)
@@ -279,7 +282,8 @@ class DirectorySink:
             self._refused_paths.add(entry.path)
             return
         if self._crew is not None:
-            self._crew.wait()  # the source may be theirs to make
+            self._links[entry.path] = entry  # its target may be theirs to make
+            return
         parent, name = self._parent(entry.path)
         parent = os.dup(parent)  # the source's directory may push it out of the cache
         try:
@@ -329,22 +333,14 @@ class DirectorySink:
 
     def _finish_directory(self, path: bytes) -> None:
         data = self._directories[path]
+        if isinstance(data, bytes):
+            self._files.complete_directory(self._fds.get(path), data)
+            self._fds.drop(path)
+            return
         if data is None:  # every merge lists every directory; a direct user of the sink may not
             data = Metadata(0o755, 0, 0, 0)
         self._attributes.apply(self._fds.get(path), data)
         self._fds.drop(path)
-
-
-def _plain_number(field: bytes) -> int:
-    """A number field that holds octal digits and blanks alone, as all in a run do."""
-    digits = field[:-1]
-    return int(digits, 8) if digits.isdigit() else parse_number(field)
-
-
-def _write(fd: int, piece: bytes | memoryview) -> None:
-    written = os.write(fd, piece)
-    while written < len(piece):
-        written += os.write(fd, memoryview(piece)[written:])
 
 
 def _write_sparse(fd: int, entry: Entry, body: Body) -> None:
@@ -353,7 +349,7 @@ def _write_sparse(fd: int, entry: Entry, body: Body) -> None:
     os.ftruncate(fd, file.size)
     for offset, piece in file.pieces():
         os.lseek(fd, offset, os.SEEK_SET)
-        _write(fd, piece)
+        write_all(fd, piece)
 
 
 def _working_directory() -> str:
@@ -369,12 +365,8 @@ def _failures(path: bytes | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _failed(error).at(path=path) from error
+        raise failed(error).at(path=path) from error
     except OverflowError as error:
         raise SinkError("its time is more than this system can hold").at(path=path) from error
     except SinkError as error:
         raise error.at(path=path) from error.__cause__
-
-
-def _failed(error: OSError) -> SinkError:
-    return SinkError(f"cannot write it: {error.strerror or error}")

@@ -76,4 +76,4 @@ def open_sink(
             helpers=options.helpers,
             warn=warn,
         )
-    return open_tar(output, level=options.level, fsync=options.fsync)
+    return open_tar(output, level=options.level, fsync=options.fsync, helpers=min(options.helpers, 1))

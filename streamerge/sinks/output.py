@@ -15,8 +15,20 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from streamerge.errors import SinkError
+from streamerge.streams import CHUNK
 
-__all__ = ["ClosedPipe", "FileOutput", "Output", "PipeOutput", "fsync_directory", "open_output", "partial_name"]
+__all__ = [
+    "ClosedPipe",
+    "FileOutput",
+    "Output",
+    "PipeOutput",
+    "copy_range",
+    "fsync_directory",
+    "open_output",
+    "partial_name",
+    "read_place",
+    "write_all",
+]
 
 
 class ClosedPipe(SinkError):
@@ -53,7 +65,8 @@ class PipeOutput:
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Append all pieces; ClosedPipe where the reader is gone."""
-        _write_all(self._fd, pieces, self._name)
+        with _write_errors(self._name):
+            _write_pieces(self._fd, pieces)
 
     def rewind(self) -> None:
         """Not possible: what a pipe has taken, it has taken."""
@@ -87,14 +100,20 @@ class FileOutput:
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Append all pieces."""
-        _write_all(self._fd, pieces, self._path)
-
-    def copy(self, fd: int, size: int) -> int:
-        """Append bytes of a file without looking at them; return how many the system could."""
-        if not hasattr(os, "copy_file_range"):
-            return 0
         with _write_errors(self._path):
-            return _copy_range(fd, self._fd, size)
+            _write_pieces(self._fd, pieces)
+
+    def leave(self, size: int) -> None:
+        """Leave room at the end for :meth:`fetch` to fill."""
+        with _write_errors(self._path):
+            os.lseek(self._fd, size, os.SEEK_CUR)
+
+    def fetch(self, file: int, places: Sequence[int], to: int) -> None:
+        """Write what lies in a file at (position, size, …) to room that was left, in whatever process."""
+        with _write_errors(self._path):
+            for position, size in zip(places[::2], places[1::2], strict=True):
+                copy_range(file, position, size, self._fd, to)
+                to += size
 
     def rewind(self) -> None:
         """Empty the file."""
@@ -159,17 +178,57 @@ def fsync_directory(path: str) -> None:
         os.close(fd)
 
 
-def _write_all(fd: int, pieces: Sequence[bytes | memoryview], name: str) -> None:
-    with _write_errors(name):
-        written = os.writev(fd, pieces)
-        if written == sum(map(len, pieces)):
-            return
-        for piece in pieces:  # a pipe or a nearly full disk took part of it
-            skipped = min(written, len(piece))
-            written -= skipped
-            rest = memoryview(piece)[skipped:]
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+def write_all(fd: int, data: bytes | memoryview, position: int = -1) -> None:
+    """Write all bytes: at a position of a file if it is given, else where the descriptor stands. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        if position < 0:
+            rest = rest[os.write(fd, rest) :]
+        else:
+            written = os.pwrite(fd, rest, position)
+            rest, position = rest[written:], position + written
+
+
+def read_place(fd: int, position: int, into: memoryview) -> None:
+    """Fill ``into`` with what lies in a file. Raises OSError; SinkError where the file has become shorter."""
+    done = 0
+    while done < len(into):
+        count = os.preadv(fd, [into[done:]], position + done)
+        if not count:
+            raise SinkError("the layer has changed while it was being merged")
+        done += count
+
+
+def copy_range(source: int, position: int, size: int, target: int, to: int) -> None:
+    """Copy from file to file, which may share blocks; both descriptors stay where they stand. Raises as read_place."""
+    left = size
+    try:
+        while left and hasattr(os, "copy_file_range"):
+            done = size - left
+            count = os.copy_file_range(source, target, min(left, _COPIED_AT_ONCE), position + done, to + done)
+            if not count:
+                break
+            left -= count
+    except OSError as error:
+        if error.errno not in _CANNOT_COPY:
+            raise
+    room = memoryview(bytearray(min(left, CHUNK)))
+    while left:
+        done = size - left
+        piece = room[:left]
+        read_place(source, position + done, piece)
+        write_all(target, piece, to + done)
+        left -= len(piece)
+
+
+def _write_pieces(fd: int, pieces: Sequence[bytes | memoryview]) -> None:
+    written = os.writev(fd, pieces)
+    if written == sum(map(len, pieces)):
+        return
+    for piece in pieces:  # a pipe or a nearly full disk took part of it
+        skipped = min(written, len(piece))
+        written -= skipped
+        write_all(fd, memoryview(piece)[skipped:])
 
 
 @contextlib.contextmanager
@@ -187,15 +246,3 @@ _COPIED_AT_ONCE = 8 << 20
 
 _CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 """What copy_file_range(2) says of files that can be read and written, but not copied so: on two file systems, say."""
-
-
-def _copy_range(source: int, target: int, size: int) -> int:
-    """Copy from file to file, which may share blocks, as far as the system can; return how many bytes that was."""
-    left = size
-    try:
-        while left and (count := os.copy_file_range(source, target, min(left, _COPIED_AT_ONCE))):
-            left -= count
-    except OSError as error:
-        if error.errno not in _CANNOT_COPY:
-            raise
-    return size - left

@@ -6,46 +6,72 @@ from collections.abc import Iterable, Sequence
 
 from streamerge.codecs import Codec, codec_for_suffix, encode
 from streamerge.entry import Entry
-from streamerge.sinks.output import Output, open_output
+from streamerge.interfaces import InFile
+from streamerge.sinks.crew import ENOUGH, MOST_PLACES, Crew
+from streamerge.sinks.output import FileOutput, Output, open_output, read_place
+from streamerge.streams import CHUNK
 from streamerge.tarencode import end_of_archive, raw
 
 __all__ = ["TarSink", "open_tar"]
 
-_MAX_PIECES = 512
 _MAX_PENDING = 1 << 20
 
 
 class TarSink:
     """Writes entries to an :class:`~streamerge.sinks.output.Output` as one tar.
 
-    Pieces are gathered and written by one system call for up to a mebibyte; nothing is copied.
+    Pieces are gathered and written by one system call for up to a mebibyte; nothing is copied. What lies in a layer's
+    file may be written to a file by ``helpers`` processes, which are forked.
     """
 
     any_order = False
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, *, helpers: int = 0) -> None:
         self._output = output
         self._pieces: list[bytes | memoryview] = []
         self._pending = 0
         self._size = 0
+        self._file, self._start = -1, 0  # where the layer at hand lies
+        self._places: list[int] = []  # where the pending pieces lie, if all of them do: position, size, …
+        self._helpers = helpers if isinstance(output, FileOutput) else 0
+        self._crew: Crew | None = None
         self.restartable = output.rewinds
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Append raw tar bytes."""
+    def write(self, data: bytes | memoryview, offset: int = -1) -> None:
+        """Append raw tar bytes, and say where in the layer at hand they stand, if they do."""
+        if offset < 0:
+            self._places.clear()
+        elif self._file >= 0 and (self._places or not self._pieces):
+            self._add_place(self._start + offset, len(data))
         self._pieces.append(data)
         self._pending += len(data)
-        if self._pending >= _MAX_PENDING or len(self._pieces) >= _MAX_PIECES:
+        if self._pending >= _MAX_PENDING or len(self._pieces) >= MOST_PLACES:
             self._flush()
 
-    def copy(self, fd: int, size: int) -> int:
-        """Append bytes of a file, from where its descriptor stands, if the output can; return how many."""
-        copy = getattr(self._output, "copy", None)
-        if copy is None:
-            return 0
+    def read_from(self, file: InFile | None) -> None:
+        """Take note of where the next layer lies."""
         self._flush()
-        copied: int = copy(fd, size)
-        self._size += copied
-        return copied
+        if self._crew is not None:
+            self._crew.forget()
+        self._file, self._start = file.place if file is not None else (-1, 0)
+
+    def fetch(self, offset: int, size: int) -> None:
+        """Append what stands there in the layer at hand."""
+        position = self._start + offset
+        if not isinstance(self._output, FileOutput):
+            for start in range(0, size, CHUNK):
+                piece = bytearray(min(CHUNK, size - start))
+                read_place(self._file, position + start, memoryview(piece))
+                self.write(memoryview(piece))
+            return
+        self._flush()
+        for start in range(0, size, _MAX_PENDING):
+            part = min(_MAX_PENDING, size - start)
+            places = [position + start, part]
+            if not self._helped(places, part):
+                self._output.fetch(self._file, places, self._size)
+                self._output.leave(part)
+            self._size += part
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
         """Append an entry: its headers as they came where they may be, its body, its padding."""
@@ -57,25 +83,58 @@ class TarSink:
 
     def restart(self) -> None:
         """Drop everything written so far."""
-        self._pieces, self._pending, self._size = [], 0, 0
+        if self._crew is not None:
+            self._crew.wait()
+        self._pieces, self._places, self._pending, self._size = [], [], 0, 0
         self._output.rewind()
 
     def finish(self) -> None:
         """Write the end-of-archive blocks and make the output appear."""
         self.write(end_of_archive(self._size + self._pending))
         self._flush()
+        if self._crew is not None:
+            self._crew.finish()
+            self._crew = None
         self._output.commit()
 
     def abort(self) -> None:
         """Leave nothing behind; a pipe gets no end-of-archive blocks."""
+        if self._crew is not None:
+            self._crew.kill()
+            self._crew = None
         self._pieces = []
         self._output.discard()
 
+    def _add_place(self, position: int, size: int) -> None:
+        places = self._places
+        if places and places[-2] + places[-1] == position:
+            places[-1] += size
+        else:
+            places += (position, size)
+
     def _flush(self) -> None:
         if self._pieces:
-            self._output.write(self._pieces)
+            if not self._places or not self._helped(self._places, self._pending):
+                self._output.write(self._pieces)
             self._size += self._pending
-            self._pieces, self._pending = [], 0
+            self._pieces, self._places, self._pending = [], [], 0
+
+    def _helped(self, places: list[int], size: int) -> bool:
+        """Whether a helper will write what lies there."""
+        if not self._helpers or size < ENOUGH:
+            return False
+        output = self._output
+        assert isinstance(output, FileOutput)
+        if self._crew is None:
+            try:
+                self._crew = Crew(self._helpers, fetch=output.fetch)
+            except OSError:  # the system allows no more processes
+                self._helpers = 0
+                return False
+        if not self._crew.fetches(self._file, places, size, self._size):
+            return False
+        output.leave(size)
+        return True
 
 
 class CompressedOutput:
@@ -108,7 +167,7 @@ class CompressedOutput:
         self._inner.discard()
 
 
-def open_tar(path: str, *, level: int | None = None, fsync: bool = True) -> TarSink:
+def open_tar(path: str, *, level: int | None = None, fsync: bool = True, helpers: int = 0) -> TarSink:
     """Open a tar for output; its suffix says how it is compressed (``.tar.gz``, ``.tgz``, ``.tar.zst``, …).
 
     ``-`` is standard output, never compressed. Raises SinkError, ValueError for a level out of range.
@@ -117,6 +176,6 @@ def open_tar(path: str, *, level: int | None = None, fsync: bool = True) -> TarS
     if codec is Codec.NONE:
         if level is not None:
             raise ValueError("a level is for compressed tars; name the output .tar.gz, .tar.zst, …")
-        return TarSink(open_output(path, fsync=fsync))
+        return TarSink(open_output(path, fsync=fsync), helpers=helpers)
     encode(codec, level)  # a wrong level is an error before anything is created
     return TarSink(CompressedOutput(open_output(path, fsync=fsync), codec, level))

@@ -59,9 +59,15 @@ class ExtentStream:
 
     def __init__(self, file: Handle, start: int, size: int, name: str) -> None:
         self._file: Handle | None = file
-        self._pos = start
+        self._start = self._pos = start
         self._end = start + size
         self._name = name
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The file's descriptor, and where the extent begins."""
+        assert self._file is not None
+        return self._file.fd, self._start
 
     def head(self, size: int) -> bytes:
         """Look at the next bytes."""

@@ -32,7 +32,8 @@ class Caller:
 NOBODY = Caller()
 
 _CHILD = """
-import ctypes, difflib, importlib, json, os, pathspec, pkgutil, sys, tempfile, traceback, urllib.parse
+import ctypes, difflib, importlib, json, lz4.block, os, pathspec, pickle, pkgutil, socket, sys, tempfile, traceback
+import urllib.parse
 import streamerge
 
 for module in pkgutil.walk_packages(streamerge.__path__, "streamerge."):

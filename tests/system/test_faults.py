@@ -181,7 +181,7 @@ def test_a_failed_merge_to_a_pipe_does_not_end_the_archive(tmp_path: Path, layer
     cut.write_bytes(Layer().dir(b"e").file(b"e/noise", noise(3 << 20, 1)).tar()[: 2 << 20])
     layers = [cut, layer] if bad == "older" else [layer, cut]
     done = run(*layers, "-o", "-").assert_failed("(cut.tar)", "truncated")
-    assert done.out
+    assert done.out or bad == "newer", "of a body that is not all there nothing is fetched"
     assert not done.out.endswith(END_OF_ARCHIVE)
 
 
@@ -321,7 +321,7 @@ def test_a_signal_while_writing_to_a_pipe(tmp_path: Path, layer: Path, number: s
         done = merge.signal(number)
     assert_stopped(done, number)
     assert begin[257:262] == b"ustar"
-    assert done.out
+    assert done.out or bad == "newer", "of a body that is not all there nothing is fetched"
     assert not done.out.endswith(END_OF_ARCHIVE)
 
 

@@ -27,10 +27,10 @@ class Copying:
         self.most = most
         self.refusal = refusal
 
-    def __call__(self, source: int, target: int, count: int) -> int:
+    def __call__(self, source: int, target: int, count: int, position: int, to: int) -> int:
         if self.copied >= self.most:
             raise OSError(self.refusal, os.strerror(self.refusal))
-        count = self.real(source, target, min(count, self.most - self.copied))
+        count = self.real(source, target, min(count, self.most - self.copied), position, to)
         self.copied += count
         return count
 

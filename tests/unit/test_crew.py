@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from streamerge import DirectorySink, merge
 from streamerge.errors import SinkError
 from streamerge.fork import can_fork
-from streamerge.sinks.crew import Crew
-from tests.support.layers import Layer
-from tests.support.merged import BytesLayer
+from streamerge.sinks.crew import MOST_PLACES, Crew
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux's fork")
 
@@ -28,15 +25,21 @@ class Diary:
         self.directory = directory
         self.done: Counter[str] = Counter()
 
-    def work(self, piece: memoryview) -> None:
-        data = bytes(piece)
+    def make(self, piece: memoryview) -> None:
+        self.note("pieces", bytes(piece))
+
+    def fetch(self, file: int, places: Sequence[int], to: int) -> None:
+        pairs = zip(places[::2], places[1::2], strict=True)
+        self.note("fetched", b"".join(os.pread(file, size, at) for at, size in pairs), to)
+
+    def note(self, what: str, data: bytes, number: int = -1) -> None:
         if data.startswith(b"bad"):
             raise SinkError("cannot").at(path=b"a\xff")
         if data.startswith(b"slow"):
             time.sleep(0.2)
-        self.done["pieces"] += 1
-        name = f"{os.getpid()}-{self.done['pieces']}"
-        (self.directory / name).write_bytes(data)
+        self.done[what] += 1
+        number = self.done[what] if number < 0 else number
+        (self.directory / f"{what}-{number}-{os.getpid()}").write_bytes(data)
 
     def told(self) -> Counter[str]:
         return self.done
@@ -44,85 +47,159 @@ class Diary:
     def all(self) -> bytes:
         return b"".join(sorted(path.read_bytes() for path in self.directory.iterdir()))
 
+    def crew(self, count: int = 1) -> Crew:
+        return Crew(count, fetch=self.fetch, make=self.make, report=self.told)
+
 
 @pytest.fixture
 def diary(tmp_path: Path) -> Diary:
-    return Diary(tmp_path)
+    (tmp_path / "diary").mkdir()
+    return Diary(tmp_path / "diary")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "file").write_bytes(b"bad." + b"slow" + b"0123456789" + bytes(8 << 20))
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    yield fd
+    os.close(fd)
 
 
 def piece(letter: bytes) -> bytes:
     return letter * (1 << 17)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_all_work_is_done_and_told(diary: Diary, count: int) -> None:
-    crew = Crew(count, diary.work, diary.told)
-    letters = [bytes([letter]) for letter in b"abcdefghijklmnopqrstuvwxyz"]
-    taken = [letter for letter in letters if crew.takes(piece(letter))]
-    told = crew.finish()
-    assert len(told) == count
-    assert sum(told, Counter()) == Counter(pieces=len(taken))
-    assert diary.all() == b"".join(map(piece, taken))
-    assert taken[: 3 * count] == letters[: 3 * count], "there is room for three pieces each"
+class TestInMemory:
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_all_work_is_done_and_told(self, diary: Diary, count: int) -> None:
+        crew = diary.crew(count)
+        letters = [bytes([letter]) for letter in b"abcdefghijklmnopqrstuvwxyz"]
+        taken = [letter for letter in letters if crew.takes(piece(letter))]
+        told = crew.finish()
+        assert len(told) == count
+        assert sum(told, Counter()) == Counter(pieces=len(taken))
+        assert diary.all() == b"".join(map(piece, taken))
+        assert taken[: 3 * count] == letters[: 3 * count], "there is room for three pieces each"
+
+    def test_small_pieces_are_gathered(self, diary: Diary) -> None:
+        crew = diary.crew()
+        assert all(crew.takes(b"%03d" % number + bytes(509)) for number in range(300))
+        (told,) = crew.finish()
+        assert told["pieces"] == 2
+        assert diary.all()[::512] == b"0" * 100 + b"1" * 100 + b"2" * 100
+
+    def test_a_run_without_its_last_padding_is_padded(self, diary: Diary) -> None:
+        """The next one was taken for its continuation: the file after it was garbage."""
+        crew = diary.crew()
+        assert crew.takes(b"a" * 700)
+        assert crew.takes(b"b" * 512)
+        crew.finish()
+        assert diary.all()[1024:] == b"b" * 512
+
+    def test_says_no_when_it_has_enough_to_do(self, diary: Diary) -> None:
+        crew = diary.crew()
+        assert [crew.takes(b"slow" + piece(b"x")) for _ in range(4)] == [True, True, True, False]
+        crew.wait()
+        assert crew.takes(piece(b"y"))
+        crew.kill()
+
+    def test_says_no_to_what_is_too_large(self, diary: Diary) -> None:
+        crew = diary.crew()
+        assert not crew.takes(bytes((1 << 19) + 1))
+        assert crew.takes(bytes(1 << 19))
+        crew.finish()
 
 
-def test_small_pieces_are_gathered(diary: Diary) -> None:
-    crew = Crew(1, diary.work, diary.told)
-    assert all(crew.takes(b"%03d" % number + bytes(509)) for number in range(300))
-    (told,) = crew.finish()
-    assert told["pieces"] == 2
-    assert diary.all()[::512] == b"0" * 100 + b"1" * 100 + b"2" * 100
+class TestInAFile:
+    def test_places_are_fetched(self, diary: Diary, file: int) -> None:
+        crew = diary.crew()
+        assert crew.fetches(file, [8, 3, 15, 2], 5, 1)
+        assert crew.fetches(file, [11, 4], 4, 2)
+        (told,) = crew.finish()
+        assert told == Counter(fetched=2)
+        assert diary.all() == b"01278" + b"3456"
+
+    def test_as_many_as_may_be(self, diary: Diary, file: int) -> None:
+        crew = diary.crew()
+        assert crew.fetches(file, [8 + number % 10 if at == 0 else 1 for number in range(256) for at in (0, 1)], 256)
+        crew.finish()
+        assert diary.all() == (b"0123456789" * 26)[:MOST_PLACES]
+
+    def test_another_file_behind_the_same_descriptor(self, diary: Diary, file: int, tmp_path: Path) -> None:
+        crew = diary.crew()
+        assert crew.fetches(file, [8, 10], 10, 1)
+        crew.forget()
+        (tmp_path / "other").write_bytes(b"abcdefghijklmnopqrstuvwxyz")
+        other = os.open(tmp_path / "other", os.O_RDONLY)
+        os.dup2(other, file)
+        assert crew.fetches(file, [8, 10], 10, 2)
+        os.close(other)
+        crew.finish()
+        assert diary.all() == b"0123456789" + b"ijklmnopqr"
+
+    def test_helpers_hold_no_more_than_one_file(self, diary: Diary, file: int) -> None:
+        crew = diary.crew()
+        for number in range(50):
+            assert crew.fetches(file, [8, 1], 1, number)
+            crew.forget()
+        crew.wait()
+        held = len(os.listdir(f"/proc/{crew._helpers[0]._child._pid}/fd"))
+        crew.finish()
+        assert held <= len(os.listdir("/proc/self/fd")) + 3
+
+    def test_says_no_when_it_has_enough_to_do(self, diary: Diary, file: int) -> None:
+        crew = diary.crew()
+        assert crew.fetches(file, [4, 4 << 20], 4 << 20)
+        assert not crew.fetches(file, [8, 1], 1)
+        crew.wait()
+        assert crew.fetches(file, [8, 1], 1)
+        crew.kill()
+
+    def test_both_kinds_of_work(self, diary: Diary, file: int) -> None:
+        crew = diary.crew()
+        for number in range(20):
+            while not crew.takes(b"%02d" % number + piece(b"m")):
+                pass
+            while not crew.fetches(file, [8 + number % 10, 1], 1, number):
+                pass
+        (told,) = crew.finish()
+        assert told == Counter(pieces=20, fetched=20)
 
 
-def test_a_run_without_its_last_padding_is_padded(diary: Diary) -> None:
-    """The next one was taken for its continuation: the file after it was garbage."""
-    crew = Crew(1, diary.work, diary.told)
-    assert crew.takes(b"a" * 700)
-    assert crew.takes(b"b" * 512)
-    crew.finish()
-    assert diary.all()[1024:] == b"b" * 512
+def ask(crew: Crew, call: str, file: int) -> None:
+    arguments = {"takes": (piece(b"y"),), "fetches": (file, [8, 1], 1)}
+    getattr(crew, call)(*arguments.get(call, ()))
 
 
-def test_says_no_when_it_has_enough_to_do(diary: Diary) -> None:
-    crew = Crew(1, diary.work, diary.told)
-    assert [crew.takes(b"slow" + piece(b"x")) for _ in range(4)] == [True, True, True, False]
-    crew.wait()
-    assert crew.takes(piece(b"y"))
-    crew.kill()
-
-
-def test_says_no_to_what_is_too_large(diary: Diary) -> None:
-    crew = Crew(1, diary.work, diary.told)
-    assert not crew.takes(bytes((1 << 19) + 1))
-    assert crew.takes(bytes(1 << 19))
-    crew.finish()
-
-
-@pytest.mark.parametrize("call", ["takes", "wait", "finish"])
-def test_an_error_is_raised_by_whatever_comes_next(diary: Diary, call: str) -> None:
-    crew = Crew(1, diary.work, diary.told)
-    assert crew.takes(b"bad" + piece(b"x"))
+@pytest.mark.parametrize("call", ["takes", "fetches", "wait", "finish"])
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_an_error_is_raised_by_whatever_comes_next(diary: Diary, file: int, call: str, kind: str) -> None:
+    crew = diary.crew()
+    assert crew.takes(b"bad" + piece(b"x")) if kind == "memory" else crew.fetches(file, [0, 4], 4)
     time.sleep(0.2)
     with pytest.raises(SinkError, match="cannot") as caught:
-        crew.takes(piece(b"y")) if call == "takes" else getattr(crew, call)()
+        ask(crew, call, file)
     assert caught.value.path == b"a\xff"
     crew.kill()
 
 
-def test_a_helper_that_is_killed(diary: Diary) -> None:
-    crew = Crew(1, diary.work, diary.told)
+@pytest.mark.parametrize("call", ["takes", "fetches", "wait", "finish"])
+def test_a_helper_that_is_killed(diary: Diary, file: int, call: str) -> None:
+    crew = diary.crew()
     assert crew.takes(b"slow" + piece(b"x"))
     os.kill(crew._helpers[0]._child._pid, signal.SIGKILL)
+    time.sleep(0.1)
     with pytest.raises(SinkError, match="a process that helped to make files was killed"):
-        crew.wait()
+        ask(crew, call, file)
     crew.kill()
 
 
 @pytest.mark.parametrize("end", ["finish", "kill"])
-def test_nothing_is_left(diary: Diary, end: str) -> None:
+def test_nothing_is_left(diary: Diary, file: int, end: str) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    crew = Crew(2, diary.work, diary.told)
+    crew = diary.crew(2)
     crew.takes(piece(b"x"))
+    crew.fetches(file, [8, 1], 1)
     getattr(crew, end)()
     assert set(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
@@ -130,24 +207,10 @@ def test_nothing_is_left(diary: Diary, end: str) -> None:
 
 
 def test_nothing_is_made_after_a_kill(diary: Diary) -> None:
-    crew = Crew(1, diary.work, diary.told)
+    crew = diary.crew()
     for _ in range(3):
         crew.takes(b"slow" + piece(b"x"))
     crew.kill()
     before = diary.all()
     time.sleep(0.3)
     assert diary.all() == before
-
-
-def test_a_directory_is_written_without_helpers_where_there_may_be_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused() -> int:
-        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-
-    monkeypatch.setattr(os, "fork", refused)
-    before = set(os.listdir("/proc/self/fd"))
-    layer = BytesLayer(Layer().dir(b"d").file(b"d/f", b"x").file(b"g", b"y").tar())
-    merge([layer], DirectorySink(str(tmp_path / "root"), helpers=2, fsync=False))
-    assert (tmp_path / "root/d/f").read_bytes() + (tmp_path / "root/g").read_bytes() == b"xy"
-    assert set(os.listdir("/proc/self/fd")) == before

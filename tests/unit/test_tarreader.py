@@ -160,13 +160,35 @@ class TestPassOn:
     def test_gives_all_and_makes_up_padding(self, size: int, missing: int) -> None:
         data = b"abc" * 400
         reader, written = TarReader(chunked(data[: len(data) - missing], size)), bytearray()
-        reader.pass_on(len(data), 300, written.extend)
+        reader.pass_on(len(data), 300, lambda piece, _: written.extend(piece))
         assert bytes(written) == data[: len(data) - missing] + bytes(missing)
 
     def test_but_no_more(self) -> None:
         reader, written = TarReader(chunked(b"abc" * 400, 7)), bytearray()
         with pytest.raises(LayerError, match="truncated"):
-            reader.pass_on(1511, 310, written.extend)
+            reader.pass_on(1511, 310, lambda piece, _: written.extend(piece))
+
+    def test_tells_where_it_stands(self) -> None:
+        data = bytes(range(256)) * 20
+        told: list[tuple[bytes, int]] = []
+        reader = TarReader(chunked(data, 700), offset=4096)
+        reader.skip(100)
+        reader.pass_on(3000, 0, lambda piece, at: told.append((bytes(piece), at)))
+        assert told == [(data[at - 4096 : at - 4096 + len(piece)], at) for piece, at in told]
+        assert b"".join(piece for piece, _ in told) == data[100:3100]
+
+    @pytest.mark.parametrize("missing", [0, 200])
+    def test_what_can_be_fetched_is_not_read(self, missing: int) -> None:
+        fetched: list[tuple[int, int]] = []
+        written = bytearray()
+        reader = TarReader(chunked(b"abcd" * 100_000, 1 << 16))
+        reader.fetch = lambda offset, size: fetched.append((offset, size))
+        reader.have(1000)
+        reader.skip(1000)
+        reader.pass_on(399_000 + missing, 300, lambda piece, _: written.extend(piece))
+        assert fetched == [(1000, 399_000)]
+        assert written == bytes(missing)
+        assert reader.offset == 400_000
 
 
 def extension(flag: bytes, size: bytes, body: bytes = b"") -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from streamerge.entry import Entry
 from streamerge.errors import SinkError
-from streamerge.hotpath import files_of
+from streamerge.hotpath import SYMLINK, files_of
 from streamerge.metadata import metadata
 from streamerge.sinks.directory import DirectorySink
 from streamerge.sinks.losses import Keeps, Losses
@@ -71,10 +71,12 @@ class TreeToTool:
         """Make sure that a directory is there."""
         self._tree.enter(directory)
 
-    def write_files(self, run: bytes | memoryview) -> None:
-        """Create the plain files of a run; all at once, where none needs a look."""
+    def write_files(self, run: bytes | memoryview, _offset: int = -1) -> None:
+        """Create what a run holds; all at once, where nothing needs a look."""
         files = list(files_of(memoryview(run)))
-        odd = {path for path, cut, header, _ in files if self._losses.wants(path, cut, header)}
+        odd = {
+            path for path, cut, header, _ in files if header[156] == SYMLINK or self._losses.wants(path, cut, header)
+        }
         if not odd:
             self._tree.write_files(run)
         for path, cut, header, body in files:
@@ -84,6 +86,10 @@ class TreeToTool:
             self._survey.put(path, cut, header, body)
             if odd:
                 self._tree.write_files(header + body)
+
+    def add_directory(self, _path: bytes, header: bytes) -> None:
+        """Create a directory."""
+        self.add(parse_entry(header), ())
 
     def add(self, entry: Entry, body: Body) -> None:
         """Create one entry."""

@@ -1,0 +1,188 @@
+"""What lies in plain files is fetched by helpers, to tars and to directories: the same comes of it as without them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from streamerge import DirectorySink, Entry, LayerFile, SinkError, StreamergeError, TarSink, merge
+from streamerge.fork import can_fork
+from streamerge.sinks.crew import Crew
+from streamerge.sinks.output import FileOutput, PipeOutput
+from streamerge.streams import ChunkStream
+from streamerge.tarreader import TarReader
+from tests.support.layers import Layer
+from tests.support.merged import BytesLayer, merge_tars
+from tests.support.tree import differences, from_directory
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux's fork")
+
+BIG = os.urandom(3 << 20)
+
+
+def base() -> Layer:
+    """Of all that the hot loop hands on, and of what it leaves to others, some between runs."""
+    layer = Layer().dir(b"d").dir(b"d/e", mode=0o2755).symlink(b"link", b"d/e").file(b"d/big", BIG)
+    for number in range(1500):
+        layer = layer.file(b"d/e/%04d" % number, BIG[number : number + number * 3], mode=0o600 + number % 8)
+        if number % 100 == 50:
+            layer = layer.symlink(b"d/e/s%d" % number, b"%d" % number).dir(b"d/%d" % number)
+            layer = layer.file(b"d/%d/x" % number, b"x", xattrs={b"user.a": b"b"})
+        if number % 300 == 10:
+            layer = layer.link(b"d/h%d" % number, b"d/e/%04d" % number).file(b"m%d" % number, BIG[: 1 << 18])
+    return layer.file(b"last", BIG[:700_001])
+
+
+def newer() -> Layer:
+    layer = Layer().dir(b"d").dir(b"d/e")
+    for number in range(0, 1500, 7):
+        layer = layer.file(b"d/e/%04d" % number, b"new") if number % 2 else layer.whiteout(b"d/e/%04d" % number)
+    return layer
+
+
+@pytest.fixture(scope="module")
+def stack() -> list[bytes]:
+    return [base().tar(), newer().tar()]
+
+
+@pytest.fixture
+def layers(tmp_path: Path, stack: list[bytes]) -> list[LayerFile]:
+    return files(tmp_path, stack)
+
+
+def files(directory: Path, stack: list[bytes]) -> list[LayerFile]:
+    paths = [directory / f"{number}.tar" for number in range(len(stack))]
+    for path, data in zip(paths, stack, strict=True):
+        path.write_bytes(data)
+    return [LayerFile(path) for path in paths]
+
+
+def entries_of(tar: bytes) -> list[Entry]:
+    return list(iter(TarReader(ChunkStream([tar])).next_entry, None))
+
+
+class Counting:
+    """Counts what a crew was given to fetch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given = 0
+        real = Crew.fetches
+
+        def fetches(crew: Crew, file: int, places: list[int], size: int, to: int = 0) -> bool:
+            taken = real(crew, file, places, size, to)
+            self.given += size if taken else 0
+            return taken
+
+        monkeypatch.setattr(Crew, "fetches", fetches)
+
+
+class TestTar:
+    @pytest.mark.parametrize("helpers", [1, 2])
+    def test_the_same_bytes(
+        self, layers: list[LayerFile], stack: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helpers: int
+    ) -> None:
+        counting = Counting(monkeypatch)
+        out = tmp_path / "out.tar"
+        merge(layers, TarSink(FileOutput(str(out), fsync=False), helpers=helpers))
+        assert out.read_bytes() == merge_tars(stack)
+        assert counting.given > len(BIG)
+
+    def test_to_a_pipe(self, layers: list[LayerFile], stack: list[bytes], tmp_path: Path) -> None:
+        out = os.open(tmp_path / "out.tar", os.O_WRONLY | os.O_CREAT)
+        merge(layers, TarSink(PipeOutput(out, "out", owned=True), helpers=1))
+        assert (tmp_path / "out.tar").read_bytes() == merge_tars(stack)
+
+    def test_a_layer_that_begins_again(self, tmp_path: Path) -> None:
+        """What helpers have written before must not turn up in what is written anew."""
+        twice = base().file(b"d/e/0003", b"again").tar()
+        out = tmp_path / "out.tar"
+        merge(files(tmp_path, [twice]), TarSink(FileOutput(str(out), fsync=False), helpers=1))
+        assert out.read_bytes() == merge_tars([twice])
+
+    @pytest.mark.parametrize("missing", [1, 415])
+    def test_padding_that_is_missing(self, tmp_path: Path, missing: int) -> None:
+        whole = base().tar(end=False)
+        out = tmp_path / "out.tar"
+        merge(files(tmp_path, [whole[:-missing]]), TarSink(FileOutput(str(out), fsync=False), helpers=1))
+        assert out.read_bytes() == merge_tars([whole])
+
+    def test_a_full_disk(self, layers: list[LayerFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "copy_file_range", full)
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(SinkError, match="No space left"):
+            merge(layers, TarSink(FileOutput(str(tmp_path / "out.tar"), fsync=False), helpers=1))
+        assert sorted(tmp_path.iterdir()) == before
+
+
+class TestDirectory:
+    @pytest.mark.parametrize("helpers", [1, 2])
+    def test_the_same_tree(
+        self, layers: list[LayerFile], stack: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helpers: int
+    ) -> None:
+        counting = Counting(monkeypatch)
+        merge(layers, DirectorySink(str(tmp_path / "ours"), helpers=helpers, fsync=False))
+        assert counting.given > len(BIG)
+        merge([BytesLayer(data) for data in stack], DirectorySink(str(tmp_path / "plain"), fsync=False))
+        ours, plain = from_directory(tmp_path / "ours"), from_directory(tmp_path / "plain")
+        assert differences(ours, plain) == []
+        assert len(plain) > 1400
+
+    def test_a_path_that_is_listed_twice(self, tmp_path: Path) -> None:
+        twice = base().file(b"d/e/0003", b"again").tar()
+        merge(files(tmp_path, [twice]), DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
+        assert (tmp_path / "root/d/e/0003").read_bytes() == b"again"
+
+    def test_a_link_that_gives_way_to_a_file(self, tmp_path: Path) -> None:
+        """Links wait until the helpers are done; a user of the sink may meanwhile put something in their place."""
+        sink = DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False)
+        sink.enter(b"")
+        sink.write_files(Layer().file(b"a", b"1").tar()[:1024])
+        for entry in entries_of(Layer().file(b"a", b"1").link(b"b", b"a").link(b"c", b"a").tar())[1:]:
+            sink.add(entry, ())
+        (b,) = entries_of(Layer().file(b"b").tar())
+        sink.add(b, ())
+        sink.finish()
+        assert (tmp_path / "root/b").read_bytes() == b""
+        assert (tmp_path / "root/c").samefile(tmp_path / "root/a")
+
+    @pytest.mark.parametrize("kept", [512 * 3000 + 100, 512 * 1500])
+    def test_a_truncated_layer(self, tmp_path: Path, stack: list[bytes], kept: int) -> None:
+        layers = files(tmp_path, [stack[0][:kept]])
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(StreamergeError, match="truncated"):
+            merge(layers, DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
+        assert sorted(tmp_path.iterdir()) == before
+
+    def test_a_layer_that_becomes_shorter(
+        self, layers: list[LayerFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def cut(_crew: Crew, file: int, *_: object) -> bool:
+            if os.fstat(file).st_size > len(BIG):
+                os.truncate(layers[0].path, 1024)
+            return False
+
+        monkeypatch.setattr(Crew, "fetches", cut)
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(StreamergeError, match="has changed while it was being merged"):
+            merge(layers, DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
+        assert sorted(tmp_path.iterdir()) == before
+
+    def test_without_helpers_where_there_may_be_none(
+        self, layers: list[LayerFile], stack: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused() -> int:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(os, "fork", refused)
+        before = set(os.listdir("/proc/self/fd"))
+        merge(layers, DirectorySink(str(tmp_path / "root"), helpers=2, fsync=False))
+        merge(layers, TarSink(FileOutput(str(tmp_path / "out.tar"), fsync=False), helpers=1))
+        assert (tmp_path / "out.tar").read_bytes() == merge_tars(stack)
+        assert (tmp_path / "root/d/big").read_bytes() == BIG
+        assert set(os.listdir("/proc/self/fd")) == before
