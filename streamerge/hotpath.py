@@ -24,10 +24,10 @@ from streamerge.whiteout import Whiteouts
 __all__ = ["SYMLINK", "Door", "FileByFile", "Tally", "files_of", "scan"]
 
 _FILE, SYMLINK, _DIRECTORY = b"025"
+_FILE_OR_DIRECTORY = b"05"
 _FIELDS = struct.Struct("100s24s11sB12s8sBB187xB166x").unpack
 """Name, mode and owners, size and the blank behind it, mtime, checksum, type, first bytes of link name and prefix."""
 
-_FILE_OR_DIRECTORY = (_FILE, _DIRECTORY)
 _DOT = b"."[0]
 _BLANKS = b" \0"
 _ZEROS = b"0 \0"
@@ -45,6 +45,12 @@ class Tally:
     written_bytes: int = 0
     hidden: int = 0
     hidden_bytes: int = 0
+
+    def add(self, written: int, hidden: int, hidden_bytes: int) -> None:
+        """Count so many more."""
+        self.written += written
+        self.hidden += hidden
+        self.hidden_bytes += hidden_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +99,16 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
     children: dict[bytes, Child] = {}  # what is in it
     buf, pos, end = reader.buf, reader.pos, len(reader.buf)
     run = pos  # buf[run:pos] is kept and not yet written
+    written = hidden = hidden_bytes = 0  # what ``tally`` has not been told
+    same_owner = same_mtime = b""  # the number fields of the entry before, which are plain
     while True:
         if end - pos < BLOCK:
             if run < pos:
                 write(memoryview(buf)[run:pos], reader.base + run)
             reader.pos = pos
             reader.have(BLOCK)
+            tally.add(written, hidden, hidden_bytes)
+            written = hidden = hidden_bytes = 0
             buf, pos, end = reader.buf, reader.pos, len(reader.buf)
             run = pos
         body = pos + BLOCK
@@ -108,9 +118,10 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
             if (
                 (flag in _FILE_OR_DIRECTORY or (flag == SYMLINK and target))
                 and sums[stored] == adler32(header) & 0xFFFF
-                and plain[owner]
-                and plain[mtime]
+                and (owner == same_owner or plain[owner])
+                and (mtime == same_mtime or plain[mtime])
             ):
+                same_owner, same_mtime = owner, mtime
                 name = name.partition(b"\0")[0]
                 if prefix and header[257:263] == b"ustar\0":
                     name = header[345:500].partition(b"\0")[0] + b"/" + name
@@ -118,6 +129,13 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                     name = name[:-1]
                 cut = name.rfind(b"/") + 1
                 base = name[cut:]
+                if name[:cut] != here:
+                    node = walked.get(name[:cut])
+                    here = _NOWHERE
+                    if node is not None and node is not SEALED and (node.written or any_order):
+                        here, children = name[:cut], node.children
+                        if enter is not None:
+                            enter(here)
                 if base and base[0] == _DOT and (base[:4] == b".wh." or base in _NO_NAMES):
                     if (
                         by_name
@@ -137,13 +155,6 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                         size = int(digits, 8) if digits.isdigit() and blank in _BLANKS else -1
                     except ValueError:
                         size = -1  # step knows the other ways to write a number, and the errors
-                    if name[:cut] != here:
-                        node = walked.get(name[:cut])
-                        here = _NOWHERE
-                        if node is not None and node is not SEALED and (node.written or any_order):
-                            here, children = name[:cut], node.children
-                            if enter is not None:
-                                enter(here)
                     if size < 0 or (size and flag != _FILE):
                         pass
                     elif flag == _DIRECTORY:
@@ -153,13 +164,13 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                                 if run < pos:
                                     write(memoryview(buf)[run:pos], reader.base + run)
                                 if kept and add is not None:
-                                    tally.written += 1
+                                    written += 1
                                     add(name, header)
                                     if view.merge.has_released:
                                         door.release()
                                 run = pos = body
                             else:
-                                tally.written += 1
+                                written += 1
                                 pos = body
                                 if view.merge.has_released:
                                     write(memoryview(buf)[run:pos], reader.base + run)
@@ -169,7 +180,7 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                     elif here is not _NOWHERE and base not in children:
                         if to_tar or fetch is not None or size <= end - body:
                             children[base] = shown
-                            tally.written += 1
+                            written += 1
                             start, pos = pos, body + (size + 511 & -512)
                             if pos > end:
                                 reader.pos = end
@@ -196,8 +207,8 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                     ):
                         view.hidden[name] = reader.base + pos
                         view.hidden_links.pop(name, None)
-                        tally.hidden += 1
-                        tally.hidden_bytes += size
+                        hidden += 1
+                        hidden_bytes += size
                         if run < pos:
                             write(memoryview(buf)[run:pos], reader.base + run)
                         start, pos = pos, body + (size + 511 & -512)
@@ -213,6 +224,8 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
             write(memoryview(buf)[run:pos], reader.base + run)
         reader.pos = pos
         here = _NOWHERE
+        tally.add(written, hidden, hidden_bytes)
+        written = hidden = hidden_bytes = 0
         if not step():
             return
         if reader.global_records:  # from here on no entry is written as it came

@@ -92,6 +92,7 @@ class FileOutput:
         self._path = os.path.realpath(path)
         self._fsync = fsync
         self._partial = partial_name(self._path)
+        self._room = bytearray(CHUNK)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         try:
             self._fd = os.open(self._partial, flags, 0o666)
@@ -110,10 +111,19 @@ class FileOutput:
 
     def fetch(self, file: int, places: Sequence[int], to: int) -> None:
         """Write what lies in a file at (position, size, …) to room that was left, in whatever process."""
+        room, used = memoryview(self._room), 0
         with _write_errors(self._path):
             for position, size in zip(places[::2], places[1::2], strict=True):
-                copy_range(file, position, size, self._fd, to)
-                to += size
+                if used and used + size > len(room):
+                    write_all(self._fd, room[:used], to)
+                    to, used = to + used, 0
+                if size <= len(room):
+                    read_place(file, position, room[used : used + size])
+                    used += size
+                else:
+                    copy_range(file, position, size, self._fd, to)
+                    to += size
+            write_all(self._fd, room[:used], to)
 
     def rewind(self) -> None:
         """Empty the file."""

@@ -14,14 +14,15 @@ from streamerge.tarencode import end_of_archive, raw
 
 __all__ = ["TarSink", "open_tar"]
 
+_MAX_PIECES = 512
 _MAX_PENDING = 1 << 20
 
 
 class TarSink:
     """Writes entries to an :class:`~streamerge.sinks.output.Output` as one tar.
 
-    Pieces are gathered and written by one system call for up to a mebibyte; nothing is copied. What lies in a layer's
-    file may be written to a file by ``helpers`` processes, which are forked.
+    Pieces are gathered and written by one system call for up to a mebibyte; nothing is copied. ``helpers`` processes,
+    which are forked, write to a file what lies in a layer's file: of that, only places are gathered.
     """
 
     any_order = False
@@ -29,49 +30,47 @@ class TarSink:
     def __init__(self, output: Output, *, helpers: int = 0) -> None:
         self._output = output
         self._pieces: list[bytes | memoryview] = []
+        self._places: list[int] = []  # position, size, … in the layer's file; there are pieces, or places, or neither
         self._pending = 0
         self._size = 0
         self._file, self._start = -1, 0  # where the layer at hand lies
-        self._places: list[int] = []  # where the pending pieces lie, if all of them do: position, size, …
         self._helpers = helpers if isinstance(output, FileOutput) else 0
         self._crew: Crew | None = None
         self.restartable = output.rewinds
 
     def write(self, data: bytes | memoryview, offset: int = -1) -> None:
         """Append raw tar bytes, and say where in the layer at hand they stand, if they do."""
-        if offset < 0:
-            self._places.clear()
-        elif self._file >= 0 and (self._places or not self._pieces):
+        if self._helpers and offset >= 0 and self._file >= 0 and not self._pieces:
             self._add_place(self._start + offset, len(data))
+            return
+        if self._places:
+            self._flush()
         self._pieces.append(data)
         self._pending += len(data)
-        if self._pending >= _MAX_PENDING or len(self._pieces) >= MOST_PLACES:
+        if self._pending >= _MAX_PENDING or len(self._pieces) >= _MAX_PIECES:
             self._flush()
 
     def read_from(self, file: InFile | None) -> None:
         """Take note of where the next layer lies."""
-        self._flush()
+        if self._places:
+            self._flush()
         if self._crew is not None:
             self._crew.forget()
         self._file, self._start = file.place if file is not None else (-1, 0)
 
     def fetch(self, offset: int, size: int) -> None:
         """Append what stands there in the layer at hand."""
+        if self._pieces:
+            self._flush()
         position = self._start + offset
-        if not isinstance(self._output, FileOutput):
-            for start in range(0, size, CHUNK):
-                piece = bytearray(min(CHUNK, size - start))
-                read_place(self._file, position + start, memoryview(piece))
-                self.write(memoryview(piece))
-            return
-        self._flush()
-        for start in range(0, size, _MAX_PENDING):
-            part = min(_MAX_PENDING, size - start)
-            places = [position + start, part]
-            if not self._helped(places, part):
-                self._output.fetch(self._file, places, self._size)
-                self._output.leave(part)
-            self._size += part
+        part = _MAX_PENDING if isinstance(self._output, FileOutput) else CHUNK
+        for start in range(0, size, part):
+            if part == _MAX_PENDING:
+                self._add_place(position + start, min(part, size - start))
+            else:
+                piece = memoryview(bytearray(min(part, size - start)))
+                read_place(self._file, position + start, piece)
+                self.write(piece)
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
         """Append an entry: its headers as they came where they may be, its body, its padding."""
@@ -102,7 +101,7 @@ class TarSink:
         if self._crew is not None:
             self._crew.kill()
             self._crew = None
-        self._pieces = []
+        self._pieces, self._places = [], []
         self._output.discard()
 
     def _add_place(self, position: int, size: int) -> None:
@@ -111,30 +110,35 @@ class TarSink:
             places[-1] += size
         else:
             places += (position, size)
+        self._pending += size
+        if self._pending >= _MAX_PENDING or len(places) >= 2 * MOST_PLACES:
+            self._flush()
 
     def _flush(self) -> None:
-        if self._pieces:
-            if not self._places or not self._helped(self._places, self._pending):
-                self._output.write(self._pieces)
-            self._size += self._pending
-            self._pieces, self._places, self._pending = [], [], 0
+        if self._places:
+            self._write_places(self._places, self._pending)
+        elif self._pieces:
+            self._output.write(self._pieces)
+        self._size += self._pending
+        self._pieces, self._places, self._pending = [], [], 0
 
-    def _helped(self, places: list[int], size: int) -> bool:
-        """Whether a helper will write what lies there."""
-        if not self._helpers or size < ENOUGH:
-            return False
+    def _write_places(self, places: list[int], size: int) -> None:
+        """Have a helper write what lies there, or do it here where it is little or all have enough to do."""
         output = self._output
         assert isinstance(output, FileOutput)
-        if self._crew is None:
+        crew = self._engaged(output) if size >= ENOUGH else None
+        if crew is None or not crew.fetches(self._file, places, size, self._size):
+            output.fetch(self._file, places, self._size)
+        output.leave(size)
+
+    def _engaged(self, output: FileOutput) -> Crew | None:
+        """The helpers, started when they are first needed; None where there may be no more processes."""
+        if self._helpers and self._crew is None:
             try:
                 self._crew = Crew(self._helpers, fetch=output.fetch)
-            except OSError:  # the system allows no more processes
+            except OSError:
                 self._helpers = 0
-                return False
-        if not self._crew.fetches(self._file, places, size, self._size):
-            return False
-        output.leave(size)
-        return True
+        return self._crew
 
 
 class CompressedOutput:
