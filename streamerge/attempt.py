@@ -11,7 +11,7 @@ import contextlib
 import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import LimitExceeded, SinkError, StreamergeError, show
@@ -155,7 +155,7 @@ class Attempt:
         door = Door(write, release=self._write_released, step=step, keep_hidden=keep_hidden)
         if self._write is None:
             add = getattr(self._sink, "add_directory", None)
-            door = replace(door, enter=getattr(self._sink, "enter", None), add=add, fetch=fetch)
+            door = door._replace(enter=getattr(self._sink, "enter", None), add=add, fetch=fetch)
         return door
 
     def _takes_runs(self, index: int) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
@@ -24,8 +23,7 @@ __all__ = ["Input", "choose_command", "config_output", "image_options", "open_in
 _F = TypeVar("_F", bound=Callable[..., object])
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """What the arguments of a merge stand for: an image's layers, or layers as they are."""
 
     layers: Sequence[Layer]

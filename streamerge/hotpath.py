@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamerge.entry import Entry
 from streamerge.merge import LayerView, Verdict, fingerprint
@@ -53,8 +54,7 @@ class Tally:
         self.hidden_bytes += hidden_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(NamedTuple):
     """What the loop asks of the merge around it.
 
     ``write`` takes a run and its offset; ``release`` writes the directories that waited for one that has just been

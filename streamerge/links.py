@@ -10,15 +10,14 @@ layer stays *wanted* and is asked of each older layer in turn.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from streamerge.errors import FormatError, show
 
 __all__ = ["Held", "Inode", "LayerFacts", "Links"]
 
 
-@dataclass(frozen=True, slots=True)
-class Inode:
+class Inode(NamedTuple):
     """A hidden entry that carries data: layer index, and offset of its header in the layer's stream."""
 
     layer: int

@@ -284,7 +284,7 @@ class LayerView:
             return Verdict.DROP
         if self._superseded is not None:
             self._forget_hidden(path)
-        elif path in self.dirs or self._has_other(path):
+        elif path in self.dirs or path in self.hidden or path in self.hidden_links:
             raise _repeated(path)
         self.dirs[path] = says
         return self._list_directory(path, offset) if path else self._list_root()
@@ -299,19 +299,22 @@ class LayerView:
     def _list_directory(self, path: bytes, offset: int) -> Verdict:
         """Record a directory entry; what comes below it in this layer then finds its node in ``walked``."""
         cut = path.rfind(b"/") + 1
-        parent, name, key = self.directory(path[:cut]), path[cut:], path + b"/"
+        index, name, key = self.index, path[cut:], path + b"/"
+        parent = self.walked.get(path[:cut]) or self.directory(path[:cut])
         node = parent.children.get(name)
-        if parent is SEALED or (isinstance(node, int) and leaf_layer(node) > self.index):
+        if parent is SEALED or (isinstance(node, int) and leaf_layer(node) > index):
             self.walked[key] = SEALED
             return Verdict.DROP
         if node is None:
-            node = parent.children[name] = Node(taken=self.index)
+            node = parent.children[name] = Node(taken=index)
         elif isinstance(node, int):  # `.wh.a` and `a/` in one layer
-            node = parent.children[name] = Node(taken=self.index, sealed=self.index)
-        self.walked[key] = SEALED if node.sealed > self.index else node
-        if node.taken > self.index:
+            if self._superseded is None and node != leaf(index, WHITED):
+                raise _repeated(path)
+            node = parent.children[name] = Node(taken=index, sealed=index)
+        self.walked[key] = SEALED if node.sealed > index else node
+        if node.taken > index:
             return Verdict.DROP
-        node.take(self.index)
+        node.taken = index
         if parent.written or self.merge.any_order:
             self.merge.mark_written(node)
             return Verdict.KEEP

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamerge.acl import parse_acl
 from streamerge.entry import Entry, Kind
@@ -27,8 +27,7 @@ _ACLS = {
 _NO_XATTRS: dict[bytes, bytes] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """``mode`` is 07777 at most, whatever type bits the header had; ``mtime`` is in nanoseconds since 1970;
     ``device`` is (major, minor), (0, 0) for what is no device; ``xattrs`` maps full names to values.
     """

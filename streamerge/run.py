@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamerge.attempt import Attempt, Options, Watch
 from streamerge.entry import Entry, Kind
@@ -19,8 +19,7 @@ from streamerge.tarreader import TarReader
 __all__ = ["Report", "merge"]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What a merge did. Entries are counted once each; hidden ones do not count directories."""
 
     layers: int

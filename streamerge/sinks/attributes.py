@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamerge.errors import SinkError, show
 from streamerge.metadata import Metadata
@@ -23,8 +23,7 @@ _ACCESS = b"system.posix_acl_access"
 _UNMAPPED = (-1, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a new file needs for its mode and owner: the mode to create it with, and what is left to set."""
 
     create: int

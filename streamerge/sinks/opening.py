@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from streamerge.interfaces import Sink
 from streamerge.sinks.mkfs.options import FILESYSTEMS, FilesystemOptions
@@ -19,8 +19,7 @@ _SUFFIXES = {".cpio": "cpio", ".squashfs": "squashfs", ".sqfs": "squashfs", ".er
 _CPIO_SUFFIXES = (".cpio.gz", ".cpio.zst", ".cpio.lz4", ".cpio.xz")
 
 
-@dataclass(frozen=True, slots=True)
-class SinkOptions:
+class SinkOptions(NamedTuple):
     """How to write. ``level`` is for compressed tars and cpio archives; ``ownership``, ``xattrs`` and ``force`` are for
     directories, ``filesystem`` for file system images.
     """
@@ -29,9 +28,9 @@ class SinkOptions:
     fsync: bool = True
     force: bool = False
     xattrs: bool = True
-    ownership: Ownership = field(default_factory=Ownership)
+    ownership: Ownership = Ownership()
     helpers: int = 0
-    filesystem: FilesystemOptions = field(default_factory=FilesystemOptions)
+    filesystem: FilesystemOptions = FilesystemOptions()
 
 
 def format_of(output: str) -> str:

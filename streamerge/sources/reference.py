@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamerge.errors import ImageError, show
 
@@ -51,8 +51,7 @@ _ELSEWHERE = ("docker", "docker-daemon", "containers-storage", "ostree", "sif", 
 _DIGEST_BEHIND = re.compile(r"(?P<path>[^:]+)@(?P<digest>sha(?:256|512):[a-f0-9]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """An image's place, and ``which`` of the images there: a name, ``@digest``, ``@number``, or nothing.
 
     >>> print(Reference(Transport.OCI, "layout", "latest"))

@@ -321,7 +321,7 @@ def test_a_signal_while_writing_to_a_pipe(tmp_path: Path, layer: Path, number: s
         done = merge.signal(number)
     assert_stopped(done, number)
     assert begin[257:262] == b"ustar"
-    assert done.out or bad == "newer", "of a body that is not all there nothing is fetched"
+    assert done.out
     assert not done.out.endswith(END_OF_ARCHIVE)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 __all__ = ["FILESYSTEMS", "NOTHING_FREE", "Console", "FilesystemOptions", "Free"]
 
 FILESYSTEMS = ("squashfs", "erofs", "ext4")
 
 
-@dataclass(frozen=True, slots=True)
-class Free:
+class Free(NamedTuple):
     """Room to leave: a share of the file system (0.2 is a fifth), or bytes."""
 
     share: float = 0.0
