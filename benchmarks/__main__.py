@@ -136,6 +136,7 @@ class Session:
                 forms = [replace(form, merged=place / "merged.tar") for form in forms]
                 measure.run(self._merge(forms[0]))
                 forms = [replace(form, xattrs=images.has_xattrs(place / "merged.tar")) for form in forms]
+                forms = [replace(form, packed=images.pack(place / "merged.tar", form.compression)) for form in forms]
                 judge = judges[forms[0].name] = Judge(place, forms[0])
                 _say(f"{forms[0].name}: what should it be?")
                 judge.prepare()
@@ -164,7 +165,7 @@ class Session:
         by_name = {each.name: each for each in able}
         place = Place(str(directory), machine.file_system(directory))
         assert image.merged is not None
-        measure.warm([*image.layers, image.merged])
+        measure.warm([*image.layers, image.merged, *([image.packed] if image.packed else [])])
 
         def inspect(name: str, made: Path) -> None:
             if first:

@@ -27,6 +27,8 @@ class Image:
     layout: Path | None = None
     merged: Path | None = None
     """The image already merged, in one plain tar, for those who only extract."""
+    packed: Path | None = None
+    """The same compressed as the layers are; None where they are not."""
     xattrs: bool = True
     """Whether anything in it has any, as far as is known."""
 
@@ -109,6 +111,20 @@ def _layers_in(directory: Path, compression: str) -> tuple[Path, ...]:
     if not found:
         sys.exit(f"{directory}: no {DIRECTORIES[compression]}/*{SUFFIXES[compression]}")
     return tuple(found)
+
+
+_PACKERS = {"gzip": ("pigz", "-c"), "zstd": ("zstd", "-qc")}
+
+
+def pack(plain: Path, compression: str) -> Path | None:
+    """Compress a tar, beside it, as the layers of an image are; None for plain ones, and without the tool."""
+    command = _PACKERS.get(compression)
+    if command is None or shutil.which(command[0]) is None:
+        return None
+    path = plain.with_name(plain.name + SUFFIXES[compression].removeprefix(".tar"))
+    with path.open("wb") as packed:
+        subprocess.run([*command, str(plain)], stdout=packed, check=True)
+    return path
 
 
 def count_paths(layers: Sequence[Path]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ HERE = Path(__file__).parent
 PLAIN, GZIP, ZSTD = frozenset({"plain"}), frozenset({"gzip"}), frozenset({"zstd"})
 ALL = PLAIN | GZIP | ZSTD
 
+EXTRACTS_PACKED = "decode | tar -x merged"
 TAR, PIPE, DIRECTORY = "streamerge → tar", "streamerge → pipe", "streamerge → directory"
 CHECKED_TAR, CHECKED_DIRECTORY = "streamerge oci: → tar", "streamerge oci: → directory"
 
@@ -57,7 +59,8 @@ class Contender:
         """Whether it is on this machine and takes such an image."""
         fits = image.compression in self.compressions and (image.layout is not None or not self.needs_layout)
         allowed = self.root is None or self.root == (os.geteuid() == 0)
-        return fits and allowed and shutil.which(self.tool) is not None
+        packed = self.name != EXTRACTS_PACKED or image.packed is not None
+        return fits and allowed and packed and shutil.which(self.tool) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +148,21 @@ def _extract(*command: str, for_xattrs: Sequence[str] = ()) -> Callable[[Image, 
     return start
 
 
+_GNU_TAR = ("tar", "--numeric-owner", "--delay-directory-restore")
+_FOR_XATTRS = ("--xattrs", "--xattrs-include=*")
+_DECODERS = {"gzip": "igzip", "zstd": "zstd"}
+
+
+def _extract_packed(image: Image, place: Path) -> Command:
+    """The same of what is compressed as the layers are, decoded beside it by the fastest that there is."""
+    (place / "out").mkdir()
+    decode = f"{_DECODERS[image.compression]} -dc {shlex.quote(str(image.packed))}"
+    extract = shlex.join([*_GNU_TAR, *(_FOR_XATTRS if image.xattrs else ()), "-xpf", "-", "-C", str(place / "out")])
+    return Command(["bash", "-o", "pipefail", "-c", f"{decode} | {extract}"])
+
+
 EXTRACTS = "only extracts the already merged tar, plain"
-_gnu_tar = _extract(
-    "tar", "--numeric-owner", "--delay-directory-restore", for_xattrs=("--xattrs", "--xattrs-include=*")
-)
-_bsdtar = _extract("bsdtar", "--numeric-owner")
+_gnu_tar = _extract(*_GNU_TAR, for_xattrs=_FOR_XATTRS)
 
 PARTIAL = [
     Contender("cat", "only copies the layers' bytes", "cat", _cat, (TAR,), PLAIN),
@@ -169,6 +182,19 @@ PARTIAL = [
         once=True,
     ),
     Contender("tar -x merged", EXTRACTS, "tar", _gnu_tar, (DIRECTORY,), makes="out"),
+    *(
+        Contender(
+            EXTRACTS_PACKED,
+            f"{tool} -dc of the already merged tar, which GNU tar extracts",
+            tool,
+            _extract_packed,
+            (DIRECTORY,),
+            frozenset({compression}),
+            makes="out",
+            slow=True,
+        )
+        for compression, tool in _DECODERS.items()
+    ),
     Contender("bsdtar -x merged", EXTRACTS, "bsdtar", _extract("bsdtar", "--numeric-owner"), (DIRECTORY,), makes="out"),
 ]
 

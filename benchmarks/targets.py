@@ -16,6 +16,7 @@ from benchmarks.rivals import (
     CHECKED_DIRECTORY,
     CHECKED_TAR,
     DIRECTORY,
+    EXTRACTS_PACKED,
     GZIP,
     TAR,
     Contender,
@@ -89,6 +90,7 @@ TARGETS = [
         frozenset({"plain"}),
     ),
     Target("any → directory", "tar -x merged", 1.2, DIRECTORY, "tar -x merged"),
+    Target("compressed → directory", EXTRACTS_PACKED, 1.2, DIRECTORY, EXTRACTS_PACKED),
     *_unpackers(),
 ]
 
