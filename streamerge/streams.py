@@ -8,7 +8,17 @@ from collections.abc import Iterable, Iterator
 
 from streamerge.errors import LayerError
 
-__all__ = ["CHUNK", "WORTH_A_PROCESS", "ChunkStream", "Chunks", "FileStream", "Reader", "read_chunks", "reader_for"]
+__all__ = [
+    "CHUNK",
+    "WORTH_A_PROCESS",
+    "ChunkStream",
+    "Chunks",
+    "FileStream",
+    "Reader",
+    "file_stamp",
+    "read_chunks",
+    "reader_for",
+]
 
 CHUNK = 1 << 18
 """Bytes asked of a file at once, and of a decoder."""
@@ -92,11 +102,17 @@ class FileStream:
         self._fd = fd
         self._name = name
         self._start = self._pos = os.lseek(fd, 0, os.SEEK_CUR)
+        self._stamp = file_stamp(fd)
 
     @property
     def place(self) -> tuple[int, int]:
         """The descriptor, and where the stream began."""
         return self._fd, self._start
+
+    def check_unchanged(self) -> None:
+        """Raise LayerError where the file has another size or time than at first."""
+        if file_stamp(self._fd) != self._stamp:
+            raise LayerError(f"{self._name} has changed while it was being merged")
 
     def read(self) -> bytes:
         """Return up to :data:`CHUNK` bytes."""
@@ -116,6 +132,12 @@ class FileStream:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def file_stamp(fd: int) -> tuple[int, int]:
+    """What tells that a file has been written to: its size, and its time in nanoseconds."""
+    status = os.fstat(fd)
+    return status.st_size, status.st_mtime_ns
 
 
 def read_chunks(fd: int, name: str) -> Iterator[bytes]:

@@ -188,7 +188,9 @@ class _Helper:
 
     def finish(self) -> Counter[str]:
         self.wait()
-        self._channel.shutdown(1)
+        from socket import SHUT_WR
+
+        self._channel.shutdown(SHUT_WR)
         told: Counter[str] = unpack(self._receive())
         self._child.wait()
         close_channel(self._channel)
@@ -213,8 +215,8 @@ class _Helper:
     def _receive(self) -> bytes:
         try:
             answer = self._channel.recv(_LONGEST_ANSWER)
-        except ConnectionError:
-            answer = b""
+        except ConnectionError:  # it went before it took all its work; what it said last comes only after that news
+            answer = self._channel.recv(_LONGEST_ANSWER)
         if not answer:
             raise _killed()
         return answer

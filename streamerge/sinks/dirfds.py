@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from streamerge.errors import UnsafePathError
+
 __all__ = ["DirectoryFds"]
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
@@ -17,7 +19,8 @@ _MAX_OPEN = 128
 class DirectoryFds:
     """Descriptors of directories below a root, by clean path; at most 128 stay open.
 
-    ``root`` is a descriptor that the caller keeps. OSError is raised as it comes: the sink knows the path.
+    ``root`` is a descriptor that the caller keeps. OSError is raised as it comes: the sink knows the path. None leads
+    out, be it clean or not.
     """
 
     def __init__(self, root: int) -> None:
@@ -58,6 +61,8 @@ class DirectoryFds:
             begin = start + 1 if start else 0
             end = path.find(b"/", begin)
             end = end if end >= 0 else len(path)
+            if path[begin:end] == b"..":  # no clean path has it; a layer that changes while it is read may
+                raise UnsafePathError("the layer has changed while it was being merged").at(path=path)
             fd = self._keep(path[:end], os.open(path[begin:end], _FLAGS, dir_fd=fd))
             start = end
         return fd

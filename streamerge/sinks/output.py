@@ -22,6 +22,7 @@ __all__ = [
     "FileOutput",
     "Output",
     "PipeOutput",
+    "changed",
     "copy_range",
     "fsync_directory",
     "open_output",
@@ -199,13 +200,18 @@ def write_all(fd: int, data: bytes | memoryview, position: int = -1) -> None:
             rest, position = rest[written:], position + written
 
 
+def changed() -> SinkError:
+    """What is wrong where a layer's file is not any more what it was."""
+    return SinkError("the layer has changed while it was being merged")
+
+
 def read_place(fd: int, position: int, into: memoryview) -> None:
     """Fill ``into`` with what lies in a file. Raises OSError; SinkError where the file has become shorter."""
     done = 0
     while done < len(into):
         count = os.preadv(fd, [into[done:]], position + done)
         if not count:
-            raise SinkError("the layer has changed while it was being merged")
+            raise changed()
         done += count
 
 

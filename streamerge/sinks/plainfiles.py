@@ -13,7 +13,7 @@ from streamerge.errors import SinkError
 from streamerge.hotpath import SYMLINK, files_of
 from streamerge.sinks.attributes import Attributes, Plan
 from streamerge.sinks.dirfds import DirectoryFds
-from streamerge.sinks.output import copy_range, read_place, write_all
+from streamerge.sinks.output import changed, copy_range, read_place, write_all
 from streamerge.streams import CHUNK
 from streamerge.tarheader import BLOCK, parse_number
 
@@ -56,14 +56,20 @@ class PlainFiles:
             raise error.at(path=path) from error.__cause__
 
     def fetch(self, file: int, places: Sequence[int], _to: int = 0) -> None:
-        """Make what lies in a file at (position, size, …): runs, or a large file with its header alone."""
+        """Make what lies in a file at (position, size, …): runs, or a large file with its header alone.
+
+        The headers were looked at before, elsewhere; should they have changed since then, that is an error.
+        """
         room = memoryview(self._room)
-        for position, size in zip(places[::2], places[1::2], strict=True):
-            if size <= len(room):
-                read_place(file, position, room[:size])
-                self.make(room[:size])
-            else:
-                self._make_large(file, position, size)
+        try:
+            for position, size in zip(places[::2], places[1::2], strict=True):
+                if size <= len(room):
+                    read_place(file, position, room[:size])
+                    self.make(room[:size])
+                else:
+                    self._make_large(file, position, size)
+        except (ValueError, IndexError):  # a number that is none, a header that is cut short
+            raise changed() from None
 
     def complete_directory(self, fd: int, header: bytes) -> None:
         """Give a directory, into which nothing more goes, what its header says. Raises OSError, SinkError."""

@@ -40,11 +40,13 @@ class TarSink:
 
     def write(self, data: bytes | memoryview, offset: int = -1) -> None:
         """Append raw tar bytes, and say where in the layer at hand they stand, if they do."""
-        if self._helpers and offset >= 0 and self._file >= 0 and not self._pieces:
+        fetched = self._helpers and offset >= 0 and self._file >= 0
+        fetched = fetched and (not self._pieces or len(data) >= ENOUGH)  # a few bytes in between are no reason to flush
+        if self._pieces if fetched else self._places:
+            self._flush()
+        if fetched:
             self._add_place(self._start + offset, len(data))
             return
-        if self._places:
-            self._flush()
         self._pieces.append(data)
         self._pending += len(data)
         if self._pending >= _MAX_PENDING or len(self._pieces) >= _MAX_PIECES:

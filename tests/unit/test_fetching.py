@@ -79,7 +79,41 @@ class Counting:
         monkeypatch.setattr(Crew, "fetches", fetches)
 
 
+def change_before_fetching(
+    monkeypatch: pytest.MonkeyPatch, layer: LayerFile, change: tuple[bytes, bytes], *, helped: bool
+) -> None:
+    """Change some bytes of a layer's file between when they are looked at and when they are fetched."""
+    real = Crew.fetches
+    data = Path(layer.path).read_bytes()
+    assert data.count(change[0]) == 1
+    at = data.index(change[0])
+
+    def fetches(crew: Crew, file: int, places: list[int], size: int, to: int = 0) -> bool:
+        pairs = zip(places[::2], places[1::2], strict=True)
+        if os.fstat(file).st_size == len(data) and any(start <= at < start + length for start, length in pairs):
+            with open(layer.path, "r+b") as changed:
+                changed.seek(at)
+                changed.write(change[1])
+        return helped and real(crew, file, places, size, to)
+
+    monkeypatch.setattr(Crew, "fetches", fetches)
+
+
+def everything(directory: Path) -> list[tuple[Path, int]]:
+    return sorted((path, path.lstat().st_size) for path in (directory, *directory.rglob("*")))
+
+
 class TestTar:
+    def test_a_layer_that_changes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        layer = Layer().dir(b"d")
+        for number in range(1500):
+            layer = layer.file(b"d/%04d" % number, BIG[:900])
+        layers = files(tmp_path, [layer.tar()])
+        change_before_fetching(monkeypatch, layers[0], (b"d/0500", b"../ev!"), helped=True)
+        with pytest.raises(StreamergeError, match="has changed while it was being merged"):
+            merge(layers, TarSink(FileOutput(str(tmp_path / "out.tar"), fsync=False), helpers=1))
+        assert not (tmp_path / "out.tar").exists()
+
     @pytest.mark.parametrize("helpers", [1, 2])
     def test_the_same_bytes(
         self, layers: list[LayerFile], stack: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helpers: int
@@ -172,6 +206,28 @@ class TestDirectory:
         with pytest.raises(StreamergeError, match="has changed while it was being merged"):
             merge(layers, DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
         assert sorted(tmp_path.iterdir()) == before
+
+    @pytest.mark.parametrize("who", ["a helper", "we"])
+    @pytest.mark.parametrize("what", [b"../evil!", b"d/../../", b"d/e/../x", b"/etc/pwn"])
+    def test_a_name_that_changes(
+        self, layers: list[LayerFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: bytes, who: str
+    ) -> None:
+        """Whoever can write to a layer while it is read can change what has been found to be good."""
+        change_before_fetching(monkeypatch, layers[0], (b"d/e/0303", what), helped=who == "a helper")
+        before = everything(tmp_path)
+        with pytest.raises(StreamergeError):
+            merge(layers, DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
+        assert everything(tmp_path) == before
+
+    @pytest.mark.parametrize("who", ["a helper", "we"])
+    @pytest.mark.parametrize("what", [b"\xff" * 11, b"7" * 11, b"99999999999", b"0" * 11])
+    def test_a_size_that_changes(
+        self, layers: list[LayerFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: bytes, who: str
+    ) -> None:
+        change_before_fetching(monkeypatch, layers[0], (b"%011o" % (303 * 3), what), helped=who == "a helper")
+        with pytest.raises(StreamergeError, match=r"has changed while|cannot write it"):
+            merge(layers, DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
+        assert not (tmp_path / "root").exists()
 
     def test_without_helpers_where_there_may_be_none(
         self, layers: list[LayerFile], stack: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
