@@ -202,8 +202,8 @@ def page(facts: dict[str, str], curves: Sequence[Curve], file_system: str) -> st
         "start-up included, and the highest peak of memory.",
         "",
         "A curve is called straight if one line, fitted to all its points, misses none of them by more than",
-        f"{straight.TOLERANCE:.0%} – over three decades. Where compressed layers are large enough to be decoded by other",
-        f"processes, memory is judged without the {DEFAULT_READ_AHEAD >> 20} MiB for what they decode ahead: one step.",
+        f"{straight.TOLERANCE:.0%} – over three decades. Where compressed layers are large enough to be decoded by",
+        f"other processes, memory is judged without the {DEFAULT_READ_AHEAD >> 20} MiB for what they decode ahead.",
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
     ]

@@ -137,8 +137,6 @@ class Attempt:
         reader.drain()
         if isinstance(self._sink, Fetches):
             self._sink.read_from(None)
-        if isinstance(stream, InFile):
-            stream.check_unchanged()
         layer = self._layers[index]
         if isinstance(layer, Vouched):
             layer.vouch()

@@ -47,9 +47,6 @@ class InFile(Protocol):
     def place(self) -> tuple[int, int]:
         """A descriptor that is open as long as the stream is, and where in its file the stream's first byte lies."""
 
-    def check_unchanged(self) -> None:
-        """Raise LayerError where the file does not seem to be what it was when the stream was opened."""
-
 
 class Layer(Protocol):
     """One layer of a stack. ``reopenable`` tells whether :meth:`open` may be called again."""

@@ -102,17 +102,11 @@ class FileStream:
         self._fd = fd
         self._name = name
         self._start = self._pos = os.lseek(fd, 0, os.SEEK_CUR)
-        self._stamp = file_stamp(fd)
 
     @property
     def place(self) -> tuple[int, int]:
         """The descriptor, and where the stream began."""
         return self._fd, self._start
-
-    def check_unchanged(self) -> None:
-        """Raise LayerError where the file has another size or time than at first."""
-        if file_stamp(self._fd) != self._stamp:
-            raise LayerError(f"{self._name} has changed while it was being merged")
 
     def read(self) -> bytes:
         """Return up to :data:`CHUNK` bytes."""

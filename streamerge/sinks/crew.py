@@ -1,7 +1,8 @@
 """Processes that help to write: on two cores, what the system needs for each file is done for two at once.
 
-Work is bytes in shared memory, or places in a layer's file, whose descriptor the helpers are sent. Whoever has no
-room for more says no, and the caller does the work itself. So nobody waits for anybody until the end.
+Work is bytes in shared memory, or places in a layer's file, whose descriptor the helpers are sent. Of the former, a
+helper says no to what it has no room for, and the caller does it. The latter takes no room: what no helper has begun
+at the end, the caller takes its share of. So nobody waits for anybody until then.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streamerge.errors import SinkError
 from streamerge.fork import Child, close_channel, new_channel, pack, unpack
-from streamerge.streams import CHUNK
+from streamerge.sinks.output import changed
+from streamerge.streams import CHUNK, file_stamp
 from streamerge.tarheader import padded
 
 if TYPE_CHECKING:
@@ -37,8 +39,11 @@ _ROOM = 2 * CHUNK
 _WAITING = 3
 """Pieces of work in memory that a helper may have at once."""
 
-_WAITING_BYTES = 1 << 22
-"""Bytes to be fetched that a helper may have waiting when it is given more."""
+_GIVEN_BYTES = 1 << 21
+"""Bytes to be fetched that a helper may have when it is given more: enough until somebody looks after it again."""
+
+_MOST_FILES = 32
+"""Layers whose files are kept open for what is still to be fetched from them."""
 
 _JOB = struct.Struct("<iIQ")  # the piece's place in memory and its size; or _FETCH, and what fetch is called with
 _FETCH = -1
@@ -48,6 +53,38 @@ _DONE = b"done"
 
 Places = Sequence[int]
 """Positions in a file and sizes, in turn."""
+
+
+class _File:
+    """A layer's file, open as long as anything is to be fetched from it; numbers count up."""
+
+    fd = -1
+
+    def __init__(self, fd: int, number: int) -> None:
+        try:
+            self.fd = os.dup(fd)
+            self._stamp = file_stamp(fd)
+        except OSError as error:
+            raise SinkError(f"cannot keep a layer open: {error.strerror}") from error
+        self.number = number
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def check(self) -> None:
+        """What has been fetched must be what was looked at. Raises SinkError."""
+        if file_stamp(self.fd) != self._stamp:
+            raise changed()
+
+
+class _Errand(NamedTuple):
+    """Something to fetch."""
+
+    file: _File
+    places: Places
+    size: int
+    to: int
 
 
 Make = Callable[[memoryview], None]
@@ -73,6 +110,10 @@ class Crew:
     """
 
     def __init__(self, count: int, *, fetch: Fetch, make: Make = _nothing, report: Report = Counter) -> None:
+        self._fetch = fetch
+        self._errands: deque[_Errand] = deque()
+        self._file: _File | None = None
+        self._files = 0
         self._helpers: list[_Helper] = []
         try:
             for _ in range(count):
@@ -85,29 +126,51 @@ class Crew:
         """Have somebody ``make`` a run if there is room for it; False where nobody has. The bytes are copied."""
         return len(run) <= _ROOM and any(helper.takes(run) for helper in self._helpers)
 
-    def fetches(self, file: int, places: Places, size: int, to: int = 0) -> bool:
-        """Have somebody ``fetch`` places of that many bytes; False where all have enough to do.
+    def read_from(self, file: int) -> None:
+        """From here on places are in this file, whatever becomes of the descriptor. -1: in none."""
+        self._file = None
+        if file >= 0:
+            self._files += 1
+            self._file = _File(file, self._files)
 
-        :meth:`forget` must be called before the descriptor means another file.
-        """
-        return any(helper.fetches(file, places, size, to) for helper in self._helpers)
-
-    def forget(self) -> None:
-        """Take note that a descriptor may soon mean another file."""
-        for helper in self._helpers:
-            helper.file = -1
+    def fetch(self, places: Places, size: int, to: int = 0) -> None:
+        """Have places of that many bytes fetched, some time before :meth:`wait` or :meth:`finish` returns."""
+        assert self._file is not None
+        self._errands.append(_Errand(self._file, places, size, to))
+        self._share()
+        while self._errands and self._errands[0].file.number <= self._files - _MOST_FILES:
+            self._run_errand()
 
     def wait(self) -> None:
         """Return when all work is done."""
+        while self._errands:
+            self._run_errand()
+            self._share()
         for helper in self._helpers:
             helper.wait()
 
+    def _share(self) -> None:
+        """Give out what helpers have time for."""
+        for helper in self._helpers:
+            while self._errands and helper.has_time():
+                helper.run_errand(self._errands.popleft())
+
+    def _run_errand(self) -> None:
+        """Do the first of the errands here."""
+        errand = self._errands.popleft()
+        self._fetch(errand.file.fd, errand.places, errand.to)
+        errand.file.check()
+
     def finish(self) -> list[Counter[str]]:
         """Wait for all work, let the helpers go, and return what each of them tells."""
+        self.wait()
+        self._file = None
         return [helper.finish() for helper in self._helpers]
 
     def kill(self) -> None:
         """End the helpers at once; nothing is made any more when this returns."""
+        self._errands.clear()
+        self._file = None
         for helper in self._helpers:
             helper.kill()
 
@@ -116,12 +179,11 @@ class _Helper:
     """One process."""
 
     def __init__(self, work: _Work) -> None:
-        self.file = -1
-        """The descriptor that the process was sent last."""
+        self._file: _File | None = None  # the one that the process was sent last
         self._memory = mmap.mmap(-1, _ROOM * _WAITING)
         self._free = list(range(_WAITING))
         self._filled = 0  # bytes in the last free place
-        self._given: deque[tuple[int, int]] = deque()  # jobs not done yet, in turn: place in memory or _FETCH, bytes
+        self._given: deque[int | _Errand] = deque()  # what is not done yet, in turn: places in memory, and errands
         self._to_fetch = 0
         self._channel, others = new_channel()
         try:
@@ -148,31 +210,32 @@ class _Helper:
             self._send_filled()
         return True
 
-    def fetches(self, file: int, places: Places, size: int, to: int) -> bool:
+    def has_time(self) -> bool:
         self._hear_all()
-        if self._to_fetch >= _WAITING_BYTES:
-            return False
-        self._to_fetch += size
-        self._send((_FETCH, size), _JOB.pack(_FETCH, 0, to) + array("Q", places).tobytes(), file)
-        return True
+        return self._to_fetch < _GIVEN_BYTES
+
+    def run_errand(self, errand: _Errand) -> None:
+        self._to_fetch += errand.size
+        message = _JOB.pack(_FETCH, 0, errand.to) + array("Q", errand.places).tobytes()
+        self._send(errand, message, errand.file)
 
     def _send_filled(self) -> None:
         """Hand over what has been gathered in the last of the free places."""
         size, self._filled = self._filled, 0
         if size:
             place = self._free.pop()
-            self._send((place, size), _JOB.pack(place, size, 0))
+            self._send(place, _JOB.pack(place, size, 0))
 
-    def _send(self, job: tuple[int, int], message: bytes, file: int = -1) -> None:
+    def _send(self, job: int | _Errand, message: bytes, file: _File | None = None) -> None:
         self._given.append(job)
         try:
-            if file in (-1, self.file):
+            if file is None or file is self._file:
                 self._channel.send(message)
             else:
                 from socket import send_fds
 
-                send_fds(self._channel, [message], [file])
-                self.file = file
+                send_fds(self._channel, [message], [file.fd])
+                self._file = file
         except ConnectionError:
             self._hear_all()  # it has gone, and may have said why
             raise _killed() from None
@@ -193,11 +256,16 @@ class _Helper:
         self._channel.shutdown(SHUT_WR)
         told: Counter[str] = unpack(self._receive())
         self._child.wait()
-        close_channel(self._channel)
+        self._close()
         return told
 
     def kill(self) -> None:
         self._child.kill()
+        self._given.clear()
+        self._close()
+
+    def _close(self) -> None:
+        self._file = None
         close_channel(self._channel)
 
     def _hear(self) -> None:
@@ -206,11 +274,12 @@ class _Helper:
         if answer != _DONE:
             error: BaseException = unpack(answer)
             raise error
-        place, size = self._given.popleft()
-        if place == _FETCH:
-            self._to_fetch -= size
+        job = self._given.popleft()
+        if isinstance(job, int):
+            self._free.insert(0, job)  # the last one may be half full
         else:
-            self._free.insert(0, place)  # the last one may be half full
+            self._to_fetch -= job.size
+            job.file.check()
 
     def _receive(self) -> bytes:
         try:

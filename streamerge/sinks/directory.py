@@ -103,9 +103,9 @@ class DirectorySink:
     def read_from(self, file: InFile | None) -> None:
         """Take note of where the next layer lies."""
         self._hand_over()
-        if self._crew is not None:
-            self._crew.forget()
         self._file, self._start = file.place if file is not None else (-1, 0)
+        if self._crew is not None:
+            self._crew.read_from(self._file)
 
     def fetch(self, offset: int, size: int) -> None:
         """Create what a run holds that lies in the layer's file."""
@@ -215,6 +215,8 @@ class DirectorySink:
                 self._crew = Crew(self._helpers, fetch=files.fetch, make=files.make, report=files.report)
             except OSError:
                 self._helpers = 0
+            else:
+                self._crew.read_from(self._file)
         return self._crew
 
     def _hand_over(self) -> None:
@@ -223,8 +225,10 @@ class DirectorySink:
         if places:
             self._places, self._to_fetch = [], 0
             crew = self._engaged()
-            if crew is None or not crew.fetches(self._file, places, size):
+            if crew is None:
                 self._files.fetch(self._file, places)
+            else:
+                crew.fetch(places, size)
 
     # -- one entry ---------------------------------------------------------------------------------
 

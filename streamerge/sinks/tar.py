@@ -56,9 +56,9 @@ class TarSink:
         """Take note of where the next layer lies."""
         if self._places:
             self._flush()
-        if self._crew is not None:
-            self._crew.forget()
         self._file, self._start = file.place if file is not None else (-1, 0)
+        if self._crew is not None:
+            self._crew.read_from(self._file)
 
     def fetch(self, offset: int, size: int) -> None:
         """Append what stands there in the layer at hand."""
@@ -84,8 +84,7 @@ class TarSink:
 
     def restart(self) -> None:
         """Drop everything written so far."""
-        if self._crew is not None:
-            self._crew.wait()
+        self._dismiss()
         self._pieces, self._places, self._pending, self._size = [], [], 0, 0
         self._output.rewind()
 
@@ -100,9 +99,7 @@ class TarSink:
 
     def abort(self) -> None:
         """Leave nothing behind; a pipe gets no end-of-archive blocks."""
-        if self._crew is not None:
-            self._crew.kill()
-            self._crew = None
+        self._dismiss()
         self._pieces, self._places = [], []
         self._output.discard()
 
@@ -129,8 +126,10 @@ class TarSink:
         output = self._output
         assert isinstance(output, FileOutput)
         crew = self._engaged(output) if size >= ENOUGH else None
-        if crew is None or not crew.fetches(self._file, places, size, self._size):
+        if crew is None:
             output.fetch(self._file, places, self._size)
+        else:
+            crew.fetch(places, size, self._size)
         output.leave(size)
 
     def _engaged(self, output: FileOutput) -> Crew | None:
@@ -140,7 +139,15 @@ class TarSink:
                 self._crew = Crew(self._helpers, fetch=output.fetch)
             except OSError:
                 self._helpers = 0
+            else:
+                self._crew.read_from(self._file)
         return self._crew
+
+    def _dismiss(self) -> None:
+        """Have no helper left that could still write."""
+        if self._crew is not None:
+            self._crew.kill()
+            self._crew = None
 
 
 class CompressedOutput:

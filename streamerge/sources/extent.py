@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamerge.errors import ImageError, LayerError
-from streamerge.streams import CHUNK, file_stamp
+from streamerge.streams import CHUNK
 
 __all__ = ["Extent", "ExtentStream", "Handle"]
 
@@ -62,19 +62,12 @@ class ExtentStream:
         self._start = self._pos = start
         self._end = start + size
         self._name = name
-        self._stamp = file_stamp(file.fd)
 
     @property
     def place(self) -> tuple[int, int]:
         """The file's descriptor, and where the extent begins."""
         assert self._file is not None
         return self._file.fd, self._start
-
-    def check_unchanged(self) -> None:
-        """Raise LayerError where the file has another size or time than at first."""
-        assert self._file is not None
-        if file_stamp(self._file.fd) != self._stamp:
-            raise LayerError(f"{self._name} has changed while it was being merged")
 
     def head(self, size: int) -> bytes:
         """Look at the next bytes."""

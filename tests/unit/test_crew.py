@@ -47,6 +47,9 @@ class Diary:
     def all(self) -> bytes:
         return b"".join(sorted(path.read_bytes() for path in self.directory.iterdir()))
 
+    def authors(self) -> set[int]:
+        return {int(path.name.rpartition("-")[2]) for path in self.directory.iterdir()}
+
     def crew(self, count: int = 1) -> Crew:
         return Crew(count, fetch=self.fetch, make=self.make, report=self.told)
 
@@ -113,84 +116,116 @@ class TestInMemory:
 class TestInAFile:
     def test_places_are_fetched(self, diary: Diary, file: int) -> None:
         crew = diary.crew()
-        assert crew.fetches(file, [8, 3, 15, 2], 5, 1)
-        assert crew.fetches(file, [11, 4], 4, 2)
+        crew.read_from(file)
+        crew.fetch([8, 3, 15, 2], 5, 1)
+        crew.fetch([11, 4], 4, 2)
         (told,) = crew.finish()
         assert told == Counter(fetched=2)
         assert diary.all() == b"01278" + b"3456"
 
     def test_as_many_as_may_be(self, diary: Diary, file: int) -> None:
         crew = diary.crew()
-        assert crew.fetches(file, [8 + number % 10 if at == 0 else 1 for number in range(256) for at in (0, 1)], 256)
+        crew.read_from(file)
+        crew.fetch([8 + number % 10 if at == 0 else 1 for number in range(MOST_PLACES) for at in (0, 1)], MOST_PLACES)
         crew.finish()
         assert diary.all() == (b"0123456789" * 26)[:MOST_PLACES]
 
     def test_another_file_behind_the_same_descriptor(self, diary: Diary, file: int, tmp_path: Path) -> None:
         crew = diary.crew()
-        assert crew.fetches(file, [8, 10], 10, 1)
-        crew.forget()
+        crew.read_from(file)
+        crew.fetch([8, 10], 10, 1)
         (tmp_path / "other").write_bytes(b"abcdefghijklmnopqrstuvwxyz")
         other = os.open(tmp_path / "other", os.O_RDONLY)
         os.dup2(other, file)
-        assert crew.fetches(file, [8, 10], 10, 2)
+        crew.read_from(file)
+        crew.fetch([8, 10], 10, 2)
         os.close(other)
         crew.finish()
         assert diary.all() == b"0123456789" + b"ijklmnopqr"
 
-    def test_helpers_hold_no_more_than_one_file(self, diary: Diary, file: int) -> None:
+    def test_what_no_helper_has_begun_is_done_here(self, diary: Diary, file: int) -> None:
         crew = diary.crew()
-        for number in range(50):
-            assert crew.fetches(file, [8, 1], 1, number)
-            crew.forget()
+        crew.read_from(file)
+        assert crew.takes(b"slow" + piece(b"x"))
+        for number in range(8):
+            crew.fetch([100, 1 << 20], 1 << 20, number)
+        assert len(diary.authors()) <= 1
+        (told,) = crew.finish()
+        assert told == Counter(pieces=1, fetched=2)
+        assert diary.done == Counter(fetched=6)
+        assert diary.authors() >= {os.getpid()}
+        assert len(diary.all()) == (8 << 20) + 512 + (1 << 17), "with the padding of what was in memory"
+
+    def test_few_files_are_kept_open(self, diary: Diary, file: int) -> None:
+        """Be there as many layers as there may be, and a helper that has no time for any of them."""
+        before = len(os.listdir("/proc/self/fd"))
+        crew = diary.crew()
+        assert crew.takes(b"slow" + piece(b"x"))
+        for number in range(300):
+            crew.read_from(file)
+            crew.fetch([8 + number % 10, 1], 1 << 20, number)
+            assert len(os.listdir("/proc/self/fd")) - before < 50
         crew.wait()
         held = len(os.listdir(f"/proc/{crew._helpers[0]._child._pid}/fd"))
         crew.finish()
         assert held <= len(os.listdir("/proc/self/fd")) + 3
-
-    def test_says_no_when_it_has_enough_to_do(self, diary: Diary, file: int) -> None:
-        crew = diary.crew()
-        assert crew.fetches(file, [4, 4 << 20], 4 << 20)
-        assert not crew.fetches(file, [8, 1], 1)
-        crew.wait()
-        assert crew.fetches(file, [8, 1], 1)
-        crew.kill()
+        fetched = b"".join(b"%d" % number * 30 for number in range(10))
+        assert diary.all().rstrip(b"\0") == fetched + b"slow" + piece(b"x")
 
     def test_both_kinds_of_work(self, diary: Diary, file: int) -> None:
         crew = diary.crew()
+        crew.read_from(file)
         for number in range(20):
             while not crew.takes(b"%02d" % number + piece(b"m")):
                 pass
-            while not crew.fetches(file, [8 + number % 10, 1], 1, number):
-                pass
+            crew.fetch([8 + number % 10, 1], 1, number)
         (told,) = crew.finish()
-        assert told == Counter(pieces=20, fetched=20)
+        assert told + diary.done == Counter(pieces=20, fetched=20)
+
+    @pytest.mark.parametrize("who", ["a helper", "we"])
+    def test_a_file_that_changes(self, diary: Diary, file: int, tmp_path: Path, who: str) -> None:
+        crew = diary.crew()
+        crew.read_from(file)
+        if who == "we":
+            assert crew.takes(b"slow" + piece(b"x"))
+            crew.fetch([100, 4 << 20], 4 << 20)
+        crew.fetch([8, 10], 10)
+        os.utime(tmp_path / "file", ns=(1, 1))
+        with pytest.raises(SinkError, match="the layer has changed while it was being merged"):
+            crew.wait()
+        crew.kill()
 
 
-def ask(crew: Crew, call: str, file: int) -> None:
-    arguments = {"takes": (piece(b"y"),), "fetches": (file, [8, 1], 1)}
+def ask(crew: Crew, call: str) -> None:
+    arguments = {"takes": (piece(b"y"),), "fetch": ([8, 1], 1)}
     getattr(crew, call)(*arguments.get(call, ()))
 
 
-@pytest.mark.parametrize("call", ["takes", "fetches", "wait", "finish"])
+@pytest.mark.parametrize("call", ["takes", "fetch", "wait", "finish"])
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_an_error_is_raised_by_whatever_comes_next(diary: Diary, file: int, call: str, kind: str) -> None:
     crew = diary.crew()
-    assert crew.takes(b"bad" + piece(b"x")) if kind == "memory" else crew.fetches(file, [0, 4], 4)
+    crew.read_from(file)
+    if kind == "memory":
+        assert crew.takes(b"bad" + piece(b"x"))
+    else:
+        crew.fetch([0, 4], 4)
     time.sleep(0.2)
     with pytest.raises(SinkError, match="cannot") as caught:
-        ask(crew, call, file)
+        ask(crew, call)
     assert caught.value.path == b"a\xff"
     crew.kill()
 
 
-@pytest.mark.parametrize("call", ["takes", "fetches", "wait", "finish"])
+@pytest.mark.parametrize("call", ["takes", "fetch", "wait", "finish"])
 def test_a_helper_that_is_killed(diary: Diary, file: int, call: str) -> None:
     crew = diary.crew()
+    crew.read_from(file)
     assert crew.takes(b"slow" + piece(b"x"))
     os.kill(crew._helpers[0]._child._pid, signal.SIGKILL)
     time.sleep(0.1)
     with pytest.raises(SinkError, match="a process that helped to make files was killed"):
-        ask(crew, call, file)
+        ask(crew, call)
     crew.kill()
 
 
@@ -199,7 +234,8 @@ def test_nothing_is_left(diary: Diary, file: int, end: str) -> None:
     before = set(os.listdir("/proc/self/fd"))
     crew = diary.crew(2)
     crew.takes(piece(b"x"))
-    crew.fetches(file, [8, 1], 1)
+    crew.read_from(file)
+    crew.fetch([8, 1], 1)
     getattr(crew, end)()
     assert set(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):

@@ -69,34 +69,37 @@ class Counting:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given = 0
-        real = Crew.fetches
+        real = Crew.fetch
 
-        def fetches(crew: Crew, file: int, places: list[int], size: int, to: int = 0) -> bool:
-            taken = real(crew, file, places, size, to)
-            self.given += size if taken else 0
-            return taken
+        def fetch(crew: Crew, places: list[int], size: int, to: int = 0) -> None:
+            self.given += size
+            real(crew, places, size, to)
 
-        monkeypatch.setattr(Crew, "fetches", fetches)
+        monkeypatch.setattr(Crew, "fetch", fetch)
 
 
 def change_before_fetching(
     monkeypatch: pytest.MonkeyPatch, layer: LayerFile, change: tuple[bytes, bytes], *, helped: bool
 ) -> None:
     """Change some bytes of a layer's file between when they are looked at and when they are fetched."""
-    real = Crew.fetches
+    real = Crew.fetch
     data = Path(layer.path).read_bytes()
     assert data.count(change[0]) == 1
     at = data.index(change[0])
 
-    def fetches(crew: Crew, file: int, places: list[int], size: int, to: int = 0) -> bool:
+    def fetch(crew: Crew, places: list[int], size: int, to: int = 0) -> None:
         pairs = zip(places[::2], places[1::2], strict=True)
-        if os.fstat(file).st_size == len(data) and any(start <= at < start + length for start, length in pairs):
+        assert crew._file is not None
+        if os.fstat(crew._file.fd).st_size == len(data) and any(start <= at < start + many for start, many in pairs):
             with open(layer.path, "r+b") as changed:
                 changed.seek(at)
                 changed.write(change[1])
-        return helped and real(crew, file, places, size, to)
+        if helped:
+            real(crew, places, size, to)
+        else:
+            crew._fetch(crew._file.fd, places, to)
 
-    monkeypatch.setattr(Crew, "fetches", fetches)
+    monkeypatch.setattr(Crew, "fetch", fetch)
 
 
 def everything(directory: Path) -> list[tuple[Path, int]]:
@@ -196,12 +199,14 @@ class TestDirectory:
     def test_a_layer_that_becomes_shorter(
         self, layers: list[LayerFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def cut(_crew: Crew, file: int, *_: object) -> bool:
-            if os.fstat(file).st_size > len(BIG):
-                os.truncate(layers[0].path, 1024)
-            return False
+        real = Crew.fetch
 
-        monkeypatch.setattr(Crew, "fetches", cut)
+        def cut(crew: Crew, places: list[int], size: int, to: int = 0) -> None:
+            if crew._file is not None and os.fstat(crew._file.fd).st_size > len(BIG):
+                os.truncate(layers[0].path, 1024)
+            real(crew, places, size, to)
+
+        monkeypatch.setattr(Crew, "fetch", cut)
         before = sorted(tmp_path.iterdir())
         with pytest.raises(StreamergeError, match="has changed while it was being merged"):
             merge(layers, DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
