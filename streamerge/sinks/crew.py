@@ -79,10 +79,10 @@ class _File:
 
 
 class _Errand(NamedTuple):
-    """Something to fetch."""
+    """Something to fetch. There may be one for every few paths, so the places are packed: 16 bytes each."""
 
     file: _File
-    places: Places
+    places: array[int]
     size: int
     to: int
 
@@ -136,7 +136,7 @@ class Crew:
     def fetch(self, places: Places, size: int, to: int = 0) -> None:
         """Have places of that many bytes fetched, some time before :meth:`wait` or :meth:`finish` returns."""
         assert self._file is not None
-        self._errands.append(_Errand(self._file, places, size, to))
+        self._errands.append(_Errand(self._file, array("Q", places), size, to))
         self._share()
         while self._errands and self._errands[0].file.number <= self._files - _MOST_FILES:
             self._run_errand()
@@ -216,7 +216,7 @@ class _Helper:
 
     def run_errand(self, errand: _Errand) -> None:
         self._to_fetch += errand.size
-        message = _JOB.pack(_FETCH, 0, errand.to) + array("Q", errand.places).tobytes()
+        message = _JOB.pack(_FETCH, 0, errand.to) + errand.places.tobytes()
         self._send(errand, message, errand.file)
 
     def _send_filled(self) -> None:
