@@ -172,6 +172,19 @@ def test_links_of_a_layer_that_repeats_a_path() -> None:
     assert (shown[b"a"].content, shown[b"t"].content) == (b"last", b"x")
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer().dir(b"a/b").file(b"a/b/f", b"f").dir(b"a").symlink(b"a/s", b"t").file(b"a/g"),
+        Layer().file(b"a/b/c/f", b"f").dir(b"a/b/c").dir(b"a/b").dir(b"a").dir(b"a/b/d").whiteout(b"a/x"),
+        Layer().dir(b"a").symlink(b"a/1", b"x").dir(b"a/2").symlink(b"a/2/3", b"x").file(b"a/2/4", b"4"),
+    ],
+)
+def test_runs_and_single_entries_are_the_same(layer: Layer) -> None:
+    stack = [Layer().dir(b"a").file(b"a/old", b"o"), layer]
+    assert archive(stack) == archive(stack, options=Options(plain=True))
+
+
 def test_a_child_before_its_directory_waits() -> None:
     """Also where the hot loop gives files away one by one."""
     layer = Layer().dir(b"e").file(b"d/a", b"x").file(b"d/b", b"y").dir(b"d", mode=0o700).file(b"d/c")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamerge import DirectorySink, Entry, LayerFile, SinkError, StreamergeError, TarSink, merge
+from streamerge import DirectorySink, Entry, LayerFile, Options, SinkError, StreamergeError, TarSink, merge
 from streamerge.fork import can_fork
 from streamerge.sinks.crew import Crew
 from streamerge.sinks.output import FileOutput, PipeOutput
@@ -29,7 +29,8 @@ def base() -> Layer:
     for number in range(1500):
         layer = layer.file(b"d/e/%04d" % number, BIG[number : number + number * 3], mode=0o600 + number % 8)
         if number % 100 == 50:
-            layer = layer.symlink(b"d/e/s%d" % number, b"%d" % number).dir(b"d/%d" % number)
+            layer = layer.symlink(b"d/e/s%d" % number, b"%d" % number, uid=number, gid=7, mtime=number)
+            layer = layer.dir(b"d/%d" % number, mode=0o1700 + number % 8, uid=9, gid=number)
             layer = layer.file(b"d/%d/x" % number, b"x", xattrs={b"user.a": b"b"})
         if number % 300 == 10:
             layer = layer.link(b"d/h%d" % number, b"d/e/%04d" % number).file(b"m%d" % number, BIG[: 1 << 18])
@@ -165,7 +166,8 @@ class TestDirectory:
         counting = Counting(monkeypatch)
         merge(layers, DirectorySink(str(tmp_path / "ours"), helpers=helpers, fsync=False))
         assert counting.given > len(BIG)
-        merge([BytesLayer(data) for data in stack], DirectorySink(str(tmp_path / "plain"), fsync=False))
+        plainly = DirectorySink(str(tmp_path / "plain"), fsync=False)
+        merge([BytesLayer(data) for data in stack], plainly, Options(plain=True))
         ours, plain = from_directory(tmp_path / "ours"), from_directory(tmp_path / "plain")
         assert differences(ours, plain) == []
         assert len(plain) > 1400

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamerge import Options, Report, StreamergeError, TarSink
+from streamerge import Options, Report, StreamergeError, TarSink, Whiteouts
 from streamerge import merge as merge_layers
 from streamerge.hotpath import Door, Tally, files_of, scan
 from streamerge.merge import Merge
@@ -32,22 +32,24 @@ PLAIN_FILES = (
 Outcome = tuple[bytes | None, tuple[int, ...] | str]
 
 
-def outcome(layers: Sequence[bytes], *, plain: bool, chunk: int, reopenable: bool = True) -> Outcome:
+def outcome(
+    layers: Sequence[bytes], *, plain: bool, chunk: int, reopenable: bool = True, whiteouts: Whiteouts = Whiteouts.OCI
+) -> Outcome:
     """What a merge gives: bytes and counts, or an error."""
     output = BytesOutput()
     stack = [BytesLayer(data, chunk=chunk, reopenable=reopenable) for data in layers]
     try:
-        report: Report = merge_layers(stack, TarSink(output), Options(plain=plain))
+        report: Report = merge_layers(stack, TarSink(output), Options(plain=plain, whiteouts=whiteouts))
     except StreamergeError as error:
         return None, str(error)
     counts = (report.layers, report.written, report.hidden, report.hidden_bytes, report.promoted)
     return output.data, counts
 
 
-def assert_same(layers: Sequence[bytes], chunk: int = 1 << 16) -> None:
+def assert_same(layers: Sequence[bytes], chunk: int = 1 << 16, whiteouts: Whiteouts = Whiteouts.OCI) -> None:
     for reopenable in (True, False):
-        expected = outcome(layers, plain=True, chunk=chunk, reopenable=reopenable)
-        assert outcome(layers, plain=False, chunk=chunk, reopenable=reopenable) == expected
+        expected = outcome(layers, plain=True, chunk=chunk, reopenable=reopenable, whiteouts=whiteouts)
+        assert outcome(layers, plain=False, chunk=chunk, reopenable=reopenable, whiteouts=whiteouts) == expected
 
 
 class TestTheSameAsStep:
@@ -165,6 +167,32 @@ class TestWhatItLeavesToStep:
         output, _ = outcome([layer.tar()], plain=False, chunk=1 << 16)
         assert output is not None
         assert output.count(b"7 uid=7\n"[1:]) == 2
+
+
+class TestWhiteouts:
+    BASE = Layer().dir(b"d").dir(b"d/e").file(b"d/a", b"old").file(b"d/.x").file(b"d/e/f", b"f" * 600).file(b"top")
+
+    @pytest.mark.parametrize("style", Whiteouts)
+    @pytest.mark.parametrize(
+        "newer",
+        [
+            Layer().dir(b"d").whiteout(b"d/a").file(b"d/z", b"z"),
+            Layer().whiteout(b"top").file(b"z"),
+            Layer().dir(b"d").file(b"d/.wh.a", b"a body" * 100).file(b"d/z", b"z"),
+            Layer().dir(b"d").whiteout(b"d/.x").whiteout(b"d/e").file(b"d/z", b"z"),
+            Layer().dir(b"d").opaque(b"d").whiteout(b"d/a").file(b"d/a", b"new"),
+            Layer().dir(b"d").file(b"d/a", b"new").whiteout(b"d/a").whiteout(b"d/nothing"),
+            Layer().whiteout(b"d/e/f").whiteout(b"no/such/place"),
+            Layer().dir(b"d").file(b"d/.wh.", b"").file(b"d/z"),
+            Layer().dir(b"d").file(b"d/.wh...", b"").file(b"d/z"),
+            Layer().dir(b"d").file(b"d/.wh..wh.aufs", b"x").file(b"d/z"),
+            Layer().file(b"d", b"no directory any more"),
+        ],
+    )
+    def test_come_out_the_same(self, newer: Layer, style: Whiteouts) -> None:
+        assert_same([self.BASE.tar(), newer.tar()], whiteouts=style)
+        assert_same([self.BASE.tar(), newer.tar(), Layer().dir(b"d").file(b"d/e").tar()], whiteouts=style)
+        assert_same([newer.tar(), self.BASE.tar()], whiteouts=style)
 
 
 class TestFilesOf:
