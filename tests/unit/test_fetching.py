@@ -14,7 +14,7 @@ from streamerge.sinks.crew import Crew
 from streamerge.sinks.output import FileOutput, PipeOutput
 from streamerge.streams import ChunkStream
 from streamerge.tarreader import TarReader
-from tests.support.layers import Layer
+from tests.support.layers import SECOND, Layer
 from tests.support.merged import BytesLayer, merge_tars
 from tests.support.tree import differences, from_directory
 
@@ -29,7 +29,7 @@ def base() -> Layer:
     for number in range(1500):
         layer = layer.file(b"d/e/%04d" % number, BIG[number : number + number * 3], mode=0o600 + number % 8)
         if number % 100 == 50:
-            layer = layer.symlink(b"d/e/s%d" % number, b"%d" % number, uid=number, gid=7, mtime=number)
+            layer = layer.symlink(b"d/e/s%d" % number, b"%d" % number, uid=number, gid=7, mtime=number * SECOND)
             layer = layer.dir(b"d/%d" % number, mode=0o1700 + number % 8, uid=9, gid=number)
             layer = layer.file(b"d/%d/x" % number, b"x", xattrs={b"user.a": b"b"})
         if number % 300 == 10:
