@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from streamerge.codecs import Codec, codec_for_suffix, encode
 from streamerge.entry import Entry
+from streamerge.fork import can_fork
 from streamerge.interfaces import InFile
 from streamerge.sinks.crew import ENOUGH, MOST_PLACES, Crew
 from streamerge.sinks.output import FileOutput, Output, open_output, read_place
@@ -34,7 +35,7 @@ class TarSink:
         self._pending = 0
         self._size = 0
         self._file, self._start = -1, 0  # where the layer at hand lies
-        self._helpers = helpers if isinstance(output, FileOutput) else 0
+        self._helpers = helpers if isinstance(output, FileOutput) and can_fork() else 0
         self._crew: Crew | None = None
         self.restartable = output.rewinds
 

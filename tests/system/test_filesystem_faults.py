@@ -313,7 +313,15 @@ def test_signals_end_the_tool(
     process.send_signal(number)
     assert finished(process).code == code
     assert_untouched(output)
-    assert not is_running(int(pid.read_text()))
+    assert ends(int(pid.read_text()))
+
+
+def ends(pid: int) -> bool:
+    """Whether a process is gone, or soon will be: one that has been killed may take a moment."""
+    deadline = time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not is_running(pid)
 
 
 def is_running(pid: int) -> bool:
