@@ -62,7 +62,7 @@ def _bars(runs: dict[str, Any]) -> list[tuple[str, float]]:
 def _colour(name: str) -> str:
     if name.startswith("streamerge"):
         return OURS
-    return PARTIAL if name in ("igzip -dc", "tar -x merged", "bsdtar -x merged") else MERGERS
+    return PARTIAL if name == "igzip -dc" or name.endswith("-x merged") else MERGERS
 
 
 def _title(shown: dict[str, Any]) -> str:

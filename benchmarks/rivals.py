@@ -185,7 +185,7 @@ PARTIAL = [
     *(
         Contender(
             EXTRACTS_PACKED,
-            f"{tool} -dc of the already merged tar, which GNU tar extracts",
+            f"only extracts the already merged tar, as {tool} decodes it",
             tool,
             _extract_packed,
             (DIRECTORY,),
