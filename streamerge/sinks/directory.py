@@ -128,8 +128,9 @@ class DirectorySink:
             for refused in self._crew.finish():
                 self._attributes.refused.update(refused)
             self._crew = None
-        for link in list(self._links.values()):
-            self.add(link, ())
+        for path, target in self._links.items():
+            with _failures(path):
+                self._link(path, target)
         for path in sorted(self._directories, reverse=True):
             with _failures(path):
                 self._finish_directory(path)
@@ -195,7 +196,7 @@ class DirectorySink:
             raise SinkError(f"cannot create {self._shown}: {error.strerror}") from error
         self._fds = DirectoryFds(self._root)
         self._files = PlainFiles(self._attributes, self._fds)
-        self._links: dict[bytes, Entry] = {}  # those that wait until the helpers have made their targets
+        self._links: dict[bytes, bytes] = {}  # targets of hard links, by path: they are made when all files are there
         self._places: list[int] = []
         self._to_fetch = 0
 
@@ -285,13 +286,13 @@ class DirectorySink:
             self._attributes.refused["hard links to devices"] += 1
             self._refused_paths.add(entry.path)
             return
-        if self._crew is not None:
-            self._links[entry.path] = entry  # its target may be theirs to make
-            return
-        parent, name = self._parent(entry.path)
+        self._links[entry.path] = entry.target
+
+    def _link(self, path: bytes, target: bytes) -> None:
+        parent, name = self._parent(path)
         parent = os.dup(parent)  # the source's directory may push it out of the cache
         try:
-            source, old_name = self._parent(entry.target)
+            source, old_name = self._parent(target)
             self._create(
                 name,
                 parent,

@@ -172,6 +172,18 @@ class TestDirectory:
         assert differences(ours, plain) == []
         assert len(plain) > 1400
 
+    @pytest.mark.parametrize("helpers", [0, 1])
+    @pytest.mark.parametrize("size", [0, 700, 200_000, 300_000])
+    def test_hard_links_of_a_small_layer(self, tmp_path: Path, helpers: int, size: int) -> None:
+        """Too little for a helper to be started: what the links name had not been made when they were."""
+        layer = Layer().dir(b"d").file(b"d/a", BIG[:size]).link(b"b", b"d/a").file(b"d/c", b"c").link(b"d/e", b"b")
+        sink = DirectorySink(str(tmp_path / "root"), helpers=helpers, fsync=False)
+        merge(files(tmp_path, [layer.tar()]), sink)
+        root = tmp_path / "root"
+        assert (root / "d/a").read_bytes() == BIG[:size]
+        assert (root / "b").samefile(root / "d/a")
+        assert (root / "d/e").samefile(root / "d/a")
+
     def test_a_path_that_is_listed_twice(self, tmp_path: Path) -> None:
         twice = base().file(b"d/e/0003", b"again").tar()
         merge(files(tmp_path, [twice]), DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
