@@ -46,6 +46,7 @@ class Contender:
     makes: str = ""
     """The name of the tree that it makes in its directory, if it makes one that should be the merged one."""
     needs_layout: bool = False
+    needs_packed: bool = False
     root: bool | None = None
     """Whether it runs only as root, or never."""
     slow: bool = False
@@ -59,7 +60,7 @@ class Contender:
         """Whether it is on this machine and takes such an image."""
         fits = image.compression in self.compressions and (image.layout is not None or not self.needs_layout)
         allowed = self.root is None or self.root == (os.geteuid() == 0)
-        packed = self.name != EXTRACTS_PACKED or image.packed is not None
+        packed = image.packed is not None or not self.needs_packed
         return fits and allowed and packed and shutil.which(self.tool) is not None
 
 
@@ -191,6 +192,7 @@ PARTIAL = [
             (DIRECTORY,),
             frozenset({compression}),
             makes="out",
+            needs_packed=True,
             slow=True,
         )
         for compression, tool in _DECODERS.items()

@@ -130,7 +130,7 @@ class Attempt:
 
         if self._takes_runs(index):
             keep = None if means is Means.POSITION else self._retainer.keep_hidden
-            scan(reader, view, self._door(step, keep, reader.fetch), self.tally)
+            scan(reader, view, self._door(step, keep), self.tally)
         else:
             while step():
                 pass
@@ -144,18 +144,13 @@ class Attempt:
         self._needed.extend(inode.offset for inode in self._merge.links.bound_in(index))
         self._retainer.end(self._needed)
 
-    def _door(
-        self,
-        step: Callable[[], bool],
-        keep_hidden: Callable[[int, memoryview], None] | None,
-        fetch: Callable[[int, int], None] | None,
-    ) -> Door:
+    def _door(self, step: Callable[[], bool], keep_hidden: Callable[[int, memoryview], None] | None) -> Door:
         write = self._write if self._write is not None else self._write_files
         assert write is not None
         door = Door(write, release=self._write_released, step=step, keep_hidden=keep_hidden)
         if self._write is None:
             add = getattr(self._sink, "add_directory", None)
-            door = door._replace(enter=getattr(self._sink, "enter", None), add=add, fetch=fetch)
+            door = door._replace(enter=getattr(self._sink, "enter", None), add=add)
         return door
 
     def _takes_runs(self, index: int) -> bool:

@@ -62,8 +62,8 @@ class Door(NamedTuple):
     ``keep_hidden`` gets offset and bytes of hidden entries; None: they are skipped.
 
     With ``enter`` the runs are for a directory tree: they hold whole regular files and symlinks only, in directories
-    that ``enter`` was given (``b"a/b/"``); ``add`` gets clean path and header of directories. ``fetch``, if there is
-    one, gets offset and size, header included, of a file that is not in the buffer as a whole.
+    that ``enter`` was given (``b"a/b/"``); ``add`` gets clean path and header of directories. The reader's ``fetch``,
+    if there is one, gets offset and size, header included, of a file that is not in the buffer as a whole.
     """
 
     write: Write
@@ -72,7 +72,6 @@ class Door(NamedTuple):
     keep_hidden: Callable[[int, memoryview], None] | None = None
     enter: Callable[[bytes], None] | None = None
     add: Callable[[bytes, bytes], None] | None = None
-    fetch: Callable[[int, int], None] | None = None
 
 
 class _PlainNumbers(dict[bytes, bool]):
@@ -89,8 +88,7 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
     """Merge one layer by runs. Cost: one to two microseconds an entry."""
     sums, plain, fields = expected_sums, _PlainNumbers(), _FIELDS
     write, step, keep_hidden, enter, add = door.write, door.step, door.keep_hidden, door.enter, door.add
-    fetch = door.fetch
-    to_tar = enter is None or add is None
+    to_tar, fetch = enter is None or add is None, reader.fetch
     walked, shown = view.walked, view.leaf_written
     by_name = view.merge.whiteouts is not Whiteouts.OVERLAY
     any_order = view.merge.any_order
@@ -187,15 +185,15 @@ def scan(reader: TarReader, view: LayerView, door: Door, tally: Tally) -> None:
                                 if to_tar:
                                     write(memoryview(buf)[run:], reader.base + run)
                                     reader.pass_on(pos - end, -size & 511, write)
-                                elif fetch is None or size <= end - body:  # but for padding, which nobody needs
-                                    write(memoryview(buf)[run:], reader.base + run)
-                                    reader.skip(pos - end, -size & 511)
-                                else:
+                                elif fetch is not None and size > end - body:
                                     if run < start:
                                         write(memoryview(buf)[run:start], reader.base + run)
                                     offset = reader.base + start
                                     reader.skip(pos - end, -size & 511)
                                     fetch(offset, BLOCK + size)
+                                else:  # all of it is here but for padding, which nobody needs
+                                    write(memoryview(buf)[run:], reader.base + run)
+                                    reader.skip(pos - end, -size & 511)
                                 buf, pos, end = reader.buf, reader.pos, len(reader.buf)
                                 run = pos
                             continue

@@ -300,7 +300,7 @@ class LayerView:
         """Record a directory entry; what comes below it in this layer then finds its node in ``walked``."""
         cut = path.rfind(b"/") + 1
         index, name, key = self.index, path[cut:], path + b"/"
-        parent = self.walked.get(path[:cut]) or self.directory(path[:cut])
+        parent = self.directory(path[:cut])
         node = parent.children.get(name)
         if parent is SEALED or (isinstance(node, int) and leaf_layer(node) > index):
             self.walked[key] = SEALED

@@ -128,10 +128,10 @@ class FileStream:
             os.close(fd)
 
 
-def file_stamp(fd: int) -> tuple[int, int]:
-    """What tells that a file has been written to: its size, and its time in nanoseconds."""
+def file_stamp(fd: int) -> tuple[int, ...]:
+    """What tells a file from another, and from what it was before it was written to."""
     status = os.fstat(fd)
-    return status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_chunks(fd: int, name: str) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamerge.errors import SinkError
-from streamerge.fork import Child, close_channel, new_channel, pack, unpack
+from streamerge.fork import Child, can_fork, close_channel, new_channel, pack, unpack
 from streamerge.sinks.output import changed
 from streamerge.streams import CHUNK, file_stamp
 from streamerge.tarheader import padded
@@ -90,6 +90,7 @@ class _Errand(NamedTuple):
 Make = Callable[[memoryview], None]
 Fetch = Callable[[int, Places, int], None]
 Report = Callable[[], Counter[str]]
+"""What has been counted; helpers tell of it what they have added."""
 
 
 class _Work(NamedTuple):
@@ -105,26 +106,27 @@ def _nothing(_run: memoryview) -> None:
 class Crew:
     """``count`` helpers that ``make`` what they are given in memory, ``fetch`` what lies in files, and last ``report``.
 
-    Errors of theirs, SinkError, are raised here by whatever is called next. Raises OSError where the system allows no
-    more processes.
+    They are started when there is enough for them to do. Where there may be none, as this system does not fork or
+    allows no more processes, the caller does everything. Errors of theirs, SinkError, are raised by whatever is called
+    next.
     """
 
     def __init__(self, count: int, *, fetch: Fetch, make: Make = _nothing, report: Report = Counter) -> None:
-        self._fetch = fetch
+        self._work = _Work(fetch, make, report)
+        self._count = count if can_fork() else 0
         self._errands: deque[_Errand] = deque()
         self._file: _File | None = None
         self._files = 0
         self._helpers: list[_Helper] = []
-        try:
-            for _ in range(count):
-                self._helpers.append(_Helper(_Work(fetch, make, report)))
-        except OSError:
-            self.kill()
-            raise
+
+    @property
+    def helps(self) -> bool:
+        """Whether there are helpers, or will be once there is enough to do."""
+        return self._count > 0
 
     def takes(self, run: bytes | memoryview) -> bool:
         """Have somebody ``make`` a run if there is room for it; False where nobody has. The bytes are copied."""
-        return len(run) <= _ROOM and any(helper.takes(run) for helper in self._helpers)
+        return len(run) <= _ROOM and self._begin() and any(helper.takes(run) for helper in self._helpers)
 
     def read_from(self, file: int) -> None:
         """From here on places are in this file, whatever becomes of the descriptor. -1: in none."""
@@ -136,18 +138,52 @@ class Crew:
     def fetch(self, places: Places, size: int, to: int = 0) -> None:
         """Have places of that many bytes fetched, some time before :meth:`wait` or :meth:`finish` returns."""
         assert self._file is not None
-        self._errands.append(_Errand(self._file, array("Q", places), size, to))
+        errand = _Errand(self._file, array("Q", places), size, to)
+        if not self._helpers and (size < ENOUGH or not self._begin()):
+            self._run(errand)
+            return
+        self._errands.append(errand)
         self._share()
         while self._errands and self._errands[0].file.number <= self._files - _MOST_FILES:
-            self._run_errand()
+            self._run(self._errands.popleft())
 
     def wait(self) -> None:
         """Return when all work is done."""
         while self._errands:
-            self._run_errand()
+            self._run(self._errands.popleft())
             self._share()
         for helper in self._helpers:
             helper.wait()
+
+    def finish(self) -> list[Counter[str]]:
+        """Wait for all work, let the helpers go, and return what each of them tells."""
+        self.wait()
+        self._file = None
+        told = [helper.finish() for helper in self._helpers]
+        self._helpers.clear()
+        return told
+
+    def kill(self) -> None:
+        """End the helpers at once; nothing is made any more when this returns."""
+        self._errands.clear()
+        self._file = None
+        self._end_helpers()
+
+    def _begin(self) -> bool:
+        """Start the helpers unless that has been done; False where there may be none."""
+        if not self._helpers:
+            try:
+                for _ in range(self._count):
+                    self._helpers.append(_Helper(self._work))
+            except OSError:
+                self._end_helpers()
+                self._count = 0
+        return bool(self._helpers)
+
+    def _end_helpers(self) -> None:
+        for helper in self._helpers:
+            helper.kill()
+        self._helpers.clear()
 
     def _share(self) -> None:
         """Give out what helpers have time for."""
@@ -155,24 +191,10 @@ class Crew:
             while self._errands and helper.has_time():
                 helper.run_errand(self._errands.popleft())
 
-    def _run_errand(self) -> None:
-        """Do the first of the errands here."""
-        errand = self._errands.popleft()
-        self._fetch(errand.file.fd, errand.places, errand.to)
+    def _run(self, errand: _Errand) -> None:
+        """Do an errand here."""
+        self._work.fetch(errand.file.fd, errand.places, errand.to)
         errand.file.check()
-
-    def finish(self) -> list[Counter[str]]:
-        """Wait for all work, let the helpers go, and return what each of them tells."""
-        self.wait()
-        self._file = None
-        return [helper.finish() for helper in self._helpers]
-
-    def kill(self) -> None:
-        """End the helpers at once; nothing is made any more when this returns."""
-        self._errands.clear()
-        self._file = None
-        for helper in self._helpers:
-            helper.kill()
 
 
 class _Helper:
@@ -303,6 +325,7 @@ def _help(channel: socket, memory: mmap.mmap, work: _Work) -> None:
     from socket import recv_fds  # which is loaded
 
     view, file = memoryview(memory), -1
+    before = work.report().copy()
     try:
         while True:
             message, files, *_ = recv_fds(channel, _LONGEST_JOB, 1)
@@ -318,7 +341,7 @@ def _help(channel: socket, memory: mmap.mmap, work: _Work) -> None:
             else:
                 work.make(view[place * _ROOM : place * _ROOM + size])
             channel.send(_DONE)
-        channel.send(pack(work.report()))
+        channel.send(pack(work.report() - before))
     except BrokenPipeError:
         raise
     except BaseException as error:

@@ -15,7 +15,6 @@ from typing import ClassVar, TypeVar
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import SinkError, show
-from streamerge.fork import can_fork
 from streamerge.interfaces import InFile
 from streamerge.metadata import Metadata, metadata
 from streamerge.sinks.attributes import Attributes
@@ -64,10 +63,9 @@ class DirectorySink:
         self._fsync = fsync
         self._warn = warn
         self._xattrs = xattrs
-        self._helpers = helpers if can_fork() else 0
-        self._crew: Crew | None = None
+        self._helpers = helpers
         self._attributes = Attributes(ownership if ownership is not None else Ownership())
-        self._file, self._start = -1, 0  # where the layer at hand lies
+        self._start = -1  # where the layer at hand begins in its file, if it lies in one
         self._check_destination()
         self._partial = partial_name(self._path)
         self._begin()
@@ -93,19 +91,16 @@ class DirectorySink:
 
     def write_files(self, run: bytes | memoryview, offset: int = -1) -> None:
         """Create what a run holds: by the helpers, or here where they have enough to do."""
-        if self._helpers and offset >= 0 and self._file >= 0:
+        if self._crew.helps and offset >= 0 and self._start >= 0:
             self.fetch(offset, len(run))
-            return
-        crew = self._engaged()
-        if crew is None or not crew.takes(run):
+        elif not self._crew.takes(run):
             self._files.make(memoryview(run))
 
     def read_from(self, file: InFile | None) -> None:
         """Take note of where the next layer lies."""
         self._hand_over()
-        self._file, self._start = file.place if file is not None else (-1, 0)
-        if self._crew is not None:
-            self._crew.read_from(self._file)
+        fd, self._start = file.place if file is not None else (-1, -1)
+        self._crew.read_from(fd)
 
     def fetch(self, offset: int, size: int) -> None:
         """Create what a run holds that lies in the layer's file."""
@@ -116,7 +111,7 @@ class DirectorySink:
 
     def restart(self) -> None:
         """Remove what is there and begin again."""
-        self._dismiss()
+        self._crew.kill()
         self._close()
         with _failures():
             remove_tree(self._partial)
@@ -124,10 +119,8 @@ class DirectorySink:
 
     def finish(self) -> None:
         """Give the directories their metadata, flush to disk, and take the destination's place."""
-        if self._crew is not None:
-            for refused in self._crew.finish():
-                self._attributes.refused.update(refused)
-            self._crew = None
+        for refused in self._crew.finish():
+            self._attributes.refused.update(refused)
         for path, target in self._links.items():
             with _failures(path):
                 self._link(path, target)
@@ -146,16 +139,10 @@ class DirectorySink:
 
     def abort(self) -> None:
         """Remove the partial tree."""
-        self._dismiss()
+        self._crew.kill()
         self._close()
         with contextlib.suppress(OSError):
             remove_tree(self._partial)
-
-    def _dismiss(self) -> None:
-        """Have no helper left that could still make files."""
-        if self._crew is not None:
-            self._crew.kill()
-            self._crew = None
 
     def _remove_old(self, old: str) -> None:
         """Remove the tree that was replaced. The output is complete by now, so that a failure is no error."""
@@ -195,7 +182,9 @@ class DirectorySink:
         except OSError as error:
             raise SinkError(f"cannot create {self._shown}: {error.strerror}") from error
         self._fds = DirectoryFds(self._root)
-        self._files = PlainFiles(self._attributes, self._fds)
+        files = self._files = PlainFiles(self._attributes, self._fds)
+        refused = self._attributes.refused
+        self._crew = Crew(self._helpers, fetch=files.fetch, make=files.make, report=lambda: refused)
         self._links: dict[bytes, bytes] = {}  # targets of hard links, by path: they are made when all files are there
         self._places: list[int] = []
         self._to_fetch = 0
@@ -208,28 +197,12 @@ class DirectorySink:
 
     # -- many files --------------------------------------------------------------------------------
 
-    def _engaged(self) -> Crew | None:
-        """The helpers, started when they are first needed; None where there may be no more processes."""
-        if self._helpers and self._crew is None:
-            files = PlainFiles(self._attributes, self._fds)
-            try:
-                self._crew = Crew(self._helpers, fetch=files.fetch, make=files.make, report=files.report)
-            except OSError:
-                self._helpers = 0
-            else:
-                self._crew.read_from(self._file)
-        return self._crew
-
     def _hand_over(self) -> None:
         """Have somebody create what has been gathered from the layer's file."""
         places, size = self._places, self._to_fetch
         if places:
             self._places, self._to_fetch = [], 0
-            crew = self._engaged()
-            if crew is None:
-                self._files.fetch(self._file, places)
-            else:
-                crew.fetch(places, size)
+            self._crew.fetch(places, size)
 
     # -- one entry ---------------------------------------------------------------------------------
 

@@ -6,8 +6,7 @@ It is the directory sink's work on many files at once, by whatever process it is
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamerge.errors import SinkError
 from streamerge.hotpath import SYMLINK, files_of
@@ -24,17 +23,19 @@ _MOST_PLANS = 4096
 
 
 class PlainFiles:
-    """Makes files in directories that are there. ``base`` is what ``attributes`` had to refuse before."""
+    """Makes files in directories that are there; what the system refuses, ``attributes`` counts."""
 
     def __init__(self, attributes: Attributes, fds: DirectoryFds) -> None:
         self._attributes = attributes
         self._fds = fds
         self._plans: dict[bytes, Plan] = {}
-        self._refused_before = attributes.refused.copy()
         self._room = bytearray(2 * CHUNK)
 
     def make(self, run: memoryview) -> None:
         """Make the files of a run; see :func:`streamerge.hotpath.files_of`. Raises SinkError."""
+        self._make(run, write_all)
+
+    def _make(self, run: memoryview, write_body: Callable[[int, memoryview], None]) -> None:
         path, here, parent = b"", None, -1
         try:
             for path, cut, header, body in files_of(run):
@@ -45,8 +46,7 @@ class PlainFiles:
                     continue
                 fd, plan = self._create(path[cut:], parent, header)
                 try:
-                    if body:
-                        write_all(fd, body)
+                    write_body(fd, body)
                     self._complete(fd, plan, header)
                 finally:
                     os.close(fd)
@@ -67,37 +67,19 @@ class PlainFiles:
                     read_place(file, position, room[:size])
                     self.make(room[:size])
                 else:
-                    self._make_large(file, position, size)
+                    read_place(file, position, room[:BLOCK])
+                    self._make(room[:BLOCK], self._copier(file, position + BLOCK, size - BLOCK))
         except (ValueError, IndexError):  # a number that is none, a header that is cut short
             raise changed() from None
 
     def complete_directory(self, fd: int, header: bytes) -> None:
         """Give a directory, into which nothing more goes, what its header says. Raises OSError, SinkError."""
         plan = self._plan(header)
-        if plan.owner is not None:
-            self._attributes.own(fd, plan.owner)
-        os.fchmod(fd, plan.create if plan.mode is None else plan.mode)
-        _set_time(fd, header)
+        self._complete(fd, plan if plan.mode is not None else plan._replace(mode=plan.create), header)
 
-    def report(self) -> Counter[str]:
-        """What the system refused since this was made."""
-        return self._attributes.refused - self._refused_before
-
-    def _make_large(self, file: int, position: int, size: int) -> None:
-        head = memoryview(bytearray(BLOCK))
-        read_place(file, position, head)
-        ((path, cut, header, _),) = files_of(head)
-        try:
-            fd, plan = self._create(path[cut:], self._fds.get(path[: cut - 1] if cut else b""), header)
-            try:
-                copy_range(file, position + BLOCK, size - BLOCK, fd, 0)
-                self._complete(fd, plan, header)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise failed(error).at(path=path) from error
-        except SinkError as error:
-            raise error.at(path=path) from error.__cause__
+    def _copier(self, file: int, position: int, size: int) -> Callable[[int, memoryview], None]:
+        """How a large body is written that has not been read."""
+        return lambda fd, _: copy_range(file, position, size, fd, 0)
 
     def _create(self, name: bytes, parent: int, header: bytes) -> tuple[int, Plan]:
         plan = self._plan(header)
@@ -108,15 +90,14 @@ class PlainFiles:
             self._attributes.own(fd, plan.owner)
         if plan.mode is not None:
             os.fchmod(fd, plan.mode)
-        _set_time(fd, header)
+        os.utime(fd, ns=_times(header))
 
     def _make_symlink(self, name: bytes, parent: int, header: bytes) -> None:
         os.symlink(header[157:257].partition(b"\0")[0], name, dir_fd=parent)
         plan = self._plan(header)
         if plan.owner is not None:
             self._attributes.own(name, plan.owner, parent=parent)
-        mtime = _plain_number(header[136:148]) * 1_000_000_000
-        os.utime(name, ns=(mtime, mtime), dir_fd=parent, follow_symlinks=False)
+        os.utime(name, ns=_times(header), dir_fd=parent, follow_symlinks=False)
 
     def _plan(self, header: bytes) -> Plan:
         """What mode and owner ask for: those of most files are among a few, so it is worked out once for each."""
@@ -137,12 +118,8 @@ def failed(error: OSError) -> SinkError:
     return SinkError(f"cannot write it: {error.strerror or error}")
 
 
-def _set_time(fd: int, header: bytes) -> None:
-    mtime = _plain_number(header[136:148]) * 1_000_000_000
-    os.utime(fd, ns=(mtime, mtime))
-
-
-def _plain_number(field: bytes) -> int:
-    """A number field that holds octal digits and blanks alone, as all in a run do."""
-    digits = field[:-1]
-    return int(digits, 8) if digits.isdigit() else parse_number(field)
+def _times(header: bytes) -> tuple[int, int]:
+    """Access and modification, in nanoseconds. The field holds octal digits and blanks alone, as all in a run do."""
+    digits = header[136:147]
+    mtime = int(digits, 8) if digits.isdigit() else parse_number(header[136:148])
+    return mtime * 1_000_000_000, mtime * 1_000_000_000

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from streamerge.codecs import Codec, codec_for_suffix, encode
 from streamerge.entry import Entry
-from streamerge.fork import can_fork
 from streamerge.interfaces import InFile
 from streamerge.sinks.crew import ENOUGH, MOST_PLACES, Crew
 from streamerge.sinks.output import FileOutput, Output, open_output, read_place
@@ -35,13 +34,12 @@ class TarSink:
         self._pending = 0
         self._size = 0
         self._file, self._start = -1, 0  # where the layer at hand lies
-        self._helpers = helpers if isinstance(output, FileOutput) and can_fork() else 0
-        self._crew: Crew | None = None
+        self._crew = Crew(helpers, fetch=output.fetch) if isinstance(output, FileOutput) else None
         self.restartable = output.rewinds
 
     def write(self, data: bytes | memoryview, offset: int = -1) -> None:
         """Append raw tar bytes, and say where in the layer at hand they stand, if they do."""
-        fetched = self._helpers and offset >= 0 and self._file >= 0
+        fetched = self._crew is not None and self._crew.helps and offset >= 0 and self._file >= 0
         fetched = fetched and (not self._pieces or len(data) >= ENOUGH)  # a few bytes in between are no reason to flush
         if self._pieces if fetched else self._places:
             self._flush()
@@ -66,14 +64,15 @@ class TarSink:
         if self._pieces:
             self._flush()
         position = self._start + offset
-        part = _MAX_PENDING if isinstance(self._output, FileOutput) else CHUNK
-        for start in range(0, size, part):
-            if part == _MAX_PENDING:
-                self._add_place(position + start, min(part, size - start))
-            else:
-                piece = memoryview(bytearray(min(part, size - start)))
-                read_place(self._file, position + start, piece)
+        while size:
+            part = min(size, CHUNK if self._crew is None else _MAX_PENDING)
+            if self._crew is None:
+                piece = memoryview(bytearray(part))
+                read_place(self._file, position, piece)
                 self.write(piece)
+            else:
+                self._add_place(position, part)
+            position, size = position + part, size - part
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
         """Append an entry: its headers as they came where they may be, its body, its padding."""
@@ -85,7 +84,7 @@ class TarSink:
 
     def restart(self) -> None:
         """Drop everything written so far."""
-        self._dismiss()
+        self._end_helpers()
         self._pieces, self._places, self._pending, self._size = [], [], 0, 0
         self._output.rewind()
 
@@ -95,12 +94,11 @@ class TarSink:
         self._flush()
         if self._crew is not None:
             self._crew.finish()
-            self._crew = None
         self._output.commit()
 
     def abort(self) -> None:
         """Leave nothing behind; a pipe gets no end-of-archive blocks."""
-        self._dismiss()
+        self._end_helpers()
         self._pieces, self._places = [], []
         self._output.discard()
 
@@ -116,39 +114,19 @@ class TarSink:
 
     def _flush(self) -> None:
         if self._places:
-            self._write_places(self._places, self._pending)
+            assert self._crew is not None
+            assert isinstance(self._output, FileOutput)
+            self._crew.fetch(self._places, self._pending, self._size)
+            self._output.leave(self._pending)
         elif self._pieces:
             self._output.write(self._pieces)
         self._size += self._pending
         self._pieces, self._places, self._pending = [], [], 0
 
-    def _write_places(self, places: list[int], size: int) -> None:
-        """Have a helper write what lies there, or do it here where it is little or all have enough to do."""
-        output = self._output
-        assert isinstance(output, FileOutput)
-        crew = self._engaged(output) if size >= ENOUGH else None
-        if crew is None:
-            output.fetch(self._file, places, self._size)
-        else:
-            crew.fetch(places, size, self._size)
-        output.leave(size)
-
-    def _engaged(self, output: FileOutput) -> Crew | None:
-        """The helpers, started when they are first needed; None where there may be no more processes."""
-        if self._helpers and self._crew is None:
-            try:
-                self._crew = Crew(self._helpers, fetch=output.fetch)
-            except OSError:
-                self._helpers = 0
-            else:
-                self._crew.read_from(self._file)
-        return self._crew
-
-    def _dismiss(self) -> None:
-        """Have no helper left that could still write."""
+    def _end_helpers(self) -> None:
+        """Have nobody left that could still write."""
         if self._crew is not None:
             self._crew.kill()
-            self._crew = None
 
 
 class CompressedOutput:

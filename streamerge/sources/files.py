@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
 from streamerge.errors import LayerError, StreamergeError, UsageError, show
 from streamerge.interfaces import Layer, Stream
-from streamerge.streams import ChunkStream, FileStream, read_chunks, reader_for
+from streamerge.streams import ChunkStream, FileStream, file_stamp, read_chunks, reader_for
 
 __all__ = ["LayerFile", "LayerPipe", "layer_files"]
 
@@ -24,7 +24,7 @@ class LayerFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.name = show(os.path.basename(os.fsencode(self.path)))
-        self._identity: tuple[int, ...] | None = None
+        self._stamp: tuple[int, ...] | None = None
 
     def open(self) -> Stream:
         """Start reading; a plain tar is given as a stream that seeks. Raises LayerError."""
@@ -45,11 +45,10 @@ class LayerFile:
 
     def _check_unchanged(self, fd: int) -> None:
         """A file that is opened again must be the one that was read before."""
-        status = os.fstat(fd)
-        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if self._identity not in (None, identity):
+        stamp = file_stamp(fd)
+        if self._stamp not in (None, stamp):
             raise LayerError(f"{self.name} has changed while it was being merged")
-        self._identity = identity
+        self._stamp = stamp
 
 
 class LayerPipe:

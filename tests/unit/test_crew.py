@@ -13,7 +13,7 @@ import pytest
 
 from streamerge.errors import SinkError
 from streamerge.fork import can_fork
-from streamerge.sinks.crew import MOST_PLACES, Crew
+from streamerge.sinks.crew import ENOUGH, MOST_PLACES, Crew
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux's fork")
 
@@ -84,6 +84,12 @@ class TestInMemory:
         assert diary.all() == b"".join(map(piece, taken))
         assert taken[: 3 * count] == letters[: 3 * count], "there is room for three pieces each"
 
+    def test_what_was_counted_before_is_not_told_again(self, diary: Diary) -> None:
+        diary.done["pieces"] = 5
+        crew = diary.crew()
+        assert crew.takes(piece(b"x"))
+        assert crew.finish() == [Counter(pieces=1)]
+
     def test_small_pieces_are_gathered(self, diary: Diary) -> None:
         crew = diary.crew()
         assert all(crew.takes(b"%03d" % number + bytes(509)) for number in range(300))
@@ -117,23 +123,31 @@ class TestInAFile:
     def test_places_are_fetched(self, diary: Diary, file: int) -> None:
         crew = diary.crew()
         crew.read_from(file)
-        crew.fetch([8, 3, 15, 2], 5, 1)
+        crew.fetch([8, 3, 15, 2], ENOUGH, 1)
         crew.fetch([11, 4], 4, 2)
         (told,) = crew.finish()
         assert told == Counter(fetched=2)
         assert diary.all() == b"01278" + b"3456"
 
+    def test_for_little_no_helper_is_started(self, diary: Diary, file: int) -> None:
+        crew = diary.crew()
+        crew.read_from(file)
+        crew.fetch([8, 3], 3, 1)
+        assert diary.all() == b"012"
+        assert diary.authors() == {os.getpid()}
+        assert crew.finish() == []
+
     def test_as_many_as_may_be(self, diary: Diary, file: int) -> None:
         crew = diary.crew()
         crew.read_from(file)
-        crew.fetch([8 + number % 10 if at == 0 else 1 for number in range(MOST_PLACES) for at in (0, 1)], MOST_PLACES)
+        crew.fetch([8 + number % 10 if at == 0 else 1 for number in range(MOST_PLACES) for at in (0, 1)], ENOUGH)
         crew.finish()
         assert diary.all() == (b"0123456789" * 26)[:MOST_PLACES]
 
     def test_another_file_behind_the_same_descriptor(self, diary: Diary, file: int, tmp_path: Path) -> None:
         crew = diary.crew()
         crew.read_from(file)
-        crew.fetch([8, 10], 10, 1)
+        crew.fetch([8, 10], ENOUGH, 1)
         (tmp_path / "other").write_bytes(b"abcdefghijklmnopqrstuvwxyz")
         other = os.open(tmp_path / "other", os.O_RDONLY)
         os.dup2(other, file)
@@ -189,7 +203,7 @@ class TestInAFile:
         if who == "we":
             assert crew.takes(b"slow" + piece(b"x"))
             crew.fetch([100, 4 << 20], 4 << 20)
-        crew.fetch([8, 10], 10)
+        crew.fetch([8, 10], ENOUGH)
         os.utime(tmp_path / "file", ns=(1, 1))
         with pytest.raises(SinkError, match="the layer has changed while it was being merged"):
             crew.wait()
@@ -209,7 +223,7 @@ def test_an_error_is_raised_by_whatever_comes_next(diary: Diary, file: int, call
     if kind == "memory":
         assert crew.takes(b"bad" + piece(b"x"))
     else:
-        crew.fetch([0, 4], 4)
+        crew.fetch([0, 4], ENOUGH)
     time.sleep(0.2)
     with pytest.raises(SinkError, match="cannot") as caught:
         ask(crew, call)
@@ -235,7 +249,7 @@ def test_nothing_is_left(diary: Diary, file: int, end: str) -> None:
     crew = diary.crew(2)
     crew.takes(piece(b"x"))
     crew.read_from(file)
-    crew.fetch([8, 1], 1)
+    crew.fetch([8, 1], ENOUGH)
     getattr(crew, end)()
     assert set(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):

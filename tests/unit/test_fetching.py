@@ -98,7 +98,7 @@ def change_before_fetching(
         if helped:
             real(crew, places, size, to)
         else:
-            crew._fetch(crew._file.fd, places, to)
+            crew._work.fetch(crew._file.fd, places, to)
 
     monkeypatch.setattr(Crew, "fetch", fetch)
 
