@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from streamerge import DirectorySink, Entry, LayerFile, Options, SinkError, StreamergeError, TarSink, merge
 from streamerge.fork import can_fork
-from streamerge.sinks.crew import Crew
+from streamerge.sinks import crew, directory, tar
+from streamerge.sinks.crew import ENOUGH, Crew
 from streamerge.sinks.output import FileOutput, PipeOutput
 from streamerge.streams import ChunkStream
 from streamerge.tarreader import TarReader
 from tests.support.layers import SECOND, Layer
 from tests.support.merged import BytesLayer, merge_tars
+from tests.support.strategies import stacks
 from tests.support.tree import differences, from_directory
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux's fork")
@@ -105,6 +111,32 @@ def change_before_fetching(
 
 def everything(directory: Path) -> list[tuple[Path, int]]:
     return sorted((path, path.lstat().st_size) for path in (directory, *directory.rglob("*")))
+
+
+@pytest.fixture(params=[1, ENOUGH], ids=["all is fetched by helpers", "little is"])
+def enough(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (crew, directory, tar):
+            patch.setattr(module, "ENOUGH", request.param)
+        yield
+
+
+@pytest.mark.usefixtures("enough")
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(stacks(), st.booleans())
+def test_any_stack_from_files(stack: list[Layer], large: bool) -> None:
+    """With helpers or without: to a directory what a merge without the hot loop gives, to a tar the same bytes."""
+    if large:
+        stack = [Layer().file(b"large", BIG[: 1 << 19]), *stack]
+    tars = [layer.tar() for layer in stack]
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        layers = files(place, tars)
+        merge(layers, TarSink(FileOutput(str(place / "out"), fsync=False), helpers=1))
+        assert (place / "out").read_bytes() == merge_tars(tars)
+        merge(layers, DirectorySink(str(place / "helped"), helpers=2, fsync=False))
+        merge(layers, DirectorySink(str(place / "plain"), fsync=False), Options(plain=True))
+        assert differences(from_directory(place / "helped"), from_directory(place / "plain")) == []
 
 
 class TestTar:
