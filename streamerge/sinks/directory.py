@@ -65,7 +65,6 @@ class DirectorySink:
         self._xattrs = xattrs
         self._helpers = helpers
         self._attributes = Attributes(ownership if ownership is not None else Ownership())
-        self._start = -1  # where the layer at hand begins in its file, if it lies in one
         self._check_destination()
         self._partial = partial_name(self._path)
         self._begin()
@@ -186,6 +185,7 @@ class DirectorySink:
         refused = self._attributes.refused
         self._crew = Crew(self._helpers, fetch=files.fetch, make=files.make, report=lambda: refused)
         self._links: dict[bytes, bytes] = {}  # targets of hard links, by path: they are made when all files are there
+        self._start = -1  # where the layer at hand begins in its file, if it lies in one
         self._places: list[int] = []
         self._to_fetch = 0
 

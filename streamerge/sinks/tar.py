@@ -86,6 +86,7 @@ class TarSink:
         """Drop everything written so far."""
         self._end_helpers()
         self._pieces, self._places, self._pending, self._size = [], [], 0, 0
+        self._file = -1
         self._output.rewind()
 
     def finish(self) -> None:

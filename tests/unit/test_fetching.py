@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import tempfile
 from collections.abc import Iterator
@@ -156,6 +157,18 @@ def test_any_stack_from_files(stack: list[Layer]) -> None:
         merge(layers, DirectorySink(str(place / "helped"), helpers=2, fsync=False))
         merge(layers, DirectorySink(str(place / "plain"), fsync=False), Options(plain=True))
         assert differences(from_directory(place / "helped"), from_directory(place / "plain")) == []
+
+
+def test_a_compressed_layer_after_all_began_again(tmp_path: Path) -> None:
+    """The plain layer that made it begin again is not the one that offsets are in any more."""
+    older = base().file(b"d/e/0003", b"again").tar()
+    newer = Layer().dir(b"d").file(b"d/new", BIG[:5000]).file(b"d/newer", BIG[:9000]).tar()
+    (tmp_path / "newer.tar.gz").write_bytes(gzip.compress(newer))
+    layers = [*files(tmp_path, [older]), LayerFile(tmp_path / "newer.tar.gz")]
+    merge(layers, DirectorySink(str(tmp_path / "root"), helpers=1, fsync=False))
+    assert (tmp_path / "root/d/newer").read_bytes() == BIG[:9000]
+    merge(layers, TarSink(FileOutput(str(tmp_path / "out"), fsync=False), helpers=1))
+    assert (tmp_path / "out").read_bytes() == merge_tars([older, newer])
 
 
 class TestTar:
