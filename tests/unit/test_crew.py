@@ -14,6 +14,7 @@ import pytest
 from streamerge.errors import SinkError
 from streamerge.fork import can_fork
 from streamerge.sinks.crew import ENOUGH, MOST_PLACES, Crew
+from tests.support.descriptors import descriptors, still_open
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux's fork")
 
@@ -172,17 +173,17 @@ class TestInAFile:
 
     def test_few_files_are_kept_open(self, diary: Diary, file: int) -> None:
         """Be there as many layers as there may be, and a helper that has no time for any of them."""
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         crew = diary.crew()
         assert crew.takes(b"slow" + piece(b"x"))
         for number in range(300):
             crew.read_from(file)
             crew.fetch([8 + number % 10, 1], 1 << 20, number)
-            assert len(os.listdir("/proc/self/fd")) - before < 50
+            assert len(still_open() - before) < 50
         crew.wait()
         held = len(os.listdir(f"/proc/{crew._helpers[0]._child._pid}/fd"))
         crew.finish()
-        assert held <= len(os.listdir("/proc/self/fd")) + 3
+        assert held <= len(still_open()) + 3
         fetched = b"".join(b"%d" % number * 30 for number in range(10))
         assert diary.all().rstrip(b"\0") == fetched + b"slow" + piece(b"x")
 
@@ -245,13 +246,13 @@ def test_a_helper_that_is_killed(diary: Diary, file: int, call: str) -> None:
 
 @pytest.mark.parametrize("end", ["finish", "kill"])
 def test_nothing_is_left(diary: Diary, file: int, end: str) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     crew = diary.crew(2)
     crew.takes(piece(b"x"))
     crew.read_from(file)
     crew.fetch([8, 1], ENOUGH)
     getattr(crew, end)()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert still_open() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamerge.sinks.dirfds import DirectoryFds
+from tests.support.descriptors import descriptors, still_open
 
 
 @pytest.fixture
@@ -20,10 +21,6 @@ def root(tmp_path: Path) -> Iterator[int]:
 
 def is_at(fd: int, path: Path) -> bool:
     return os.path.samestat(os.fstat(fd), path.stat())
-
-
-def opened() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_the_root_is_its_own(root: int) -> None:
@@ -42,19 +39,19 @@ def test_each_path_is_its_directory(root: int, tmp_path: Path) -> None:
 def test_one_is_opened_once(root: int, tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     fds = DirectoryFds(root)
-    before = opened()
+    before = descriptors()
     first = fds.get(b"a/b")
     assert fds.get(b"a/b") == first
-    assert opened() == before + 2
+    assert len(still_open() - before) == 2
     fds.close()
-    assert opened() == before
+    assert still_open() == before
     fds.close()
 
 
 def test_they_are_bounded(root: int, tmp_path: Path) -> None:
     """And each is right, however many have been closed since; also in a path deeper than the bound."""
     fds = DirectoryFds(root)
-    before = opened()
+    before = descriptors()
     for number in range(400):
         (tmp_path / str(number)).mkdir()
     deep = "/".join(["d"] * 300)
@@ -64,9 +61,9 @@ def test_they_are_bounded(root: int, tmp_path: Path) -> None:
             assert is_at(fds.get(b"%d" % number), tmp_path / str(number))
         assert is_at(fds.get(deep.encode()), tmp_path / deep)
         assert is_at(fds.get(b"d"), tmp_path / "d")
-        assert opened() <= before + 128
+        assert len(still_open() - before) <= 128
     fds.close()
-    assert opened() == before
+    assert still_open() == before
 
 
 @pytest.mark.parametrize("path", [b"s", b"s/in", b"a/s", b"a/s/in", b"a/up/a"])
@@ -77,11 +74,11 @@ def test_no_symlink_is_followed(root: int, tmp_path: Path, path: bytes) -> None:
     (tmp_path / "a/s").symlink_to(tmp_path / "real")
     (tmp_path / "a/up").symlink_to("..")
     fds = DirectoryFds(root)
-    before = opened()
+    before = descriptors()
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
         fds.get(path)
     fds.close()
-    assert opened() == before
+    assert still_open() == before
 
 
 def test_what_is_open_stays_what_it_was(root: int, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from streamerge.sinks.crew import ENOUGH, Crew
 from streamerge.sinks.output import FileOutput, PipeOutput
 from streamerge.streams import ChunkStream
 from streamerge.tarreader import TarReader
+from tests.support.descriptors import descriptors, still_open
 from tests.support.layers import SECOND, Dialect, Layer
 from tests.support.merged import BytesLayer, merge_tars
 from tests.support.strategies import stacks
@@ -319,9 +320,9 @@ class TestDirectory:
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
         monkeypatch.setattr(os, "fork", refused)
-        before = set(os.listdir("/proc/self/fd"))
+        before = descriptors()
         merge(layers, DirectorySink(str(tmp_path / "root"), helpers=2, fsync=False))
         merge(layers, TarSink(FileOutput(str(tmp_path / "out.tar"), fsync=False), helpers=1))
         assert (tmp_path / "out.tar").read_bytes() == merge_tars(stack)
         assert (tmp_path / "root/d/big").read_bytes() == BIG
-        assert set(os.listdir("/proc/self/fd")) == before
+        assert still_open() == before

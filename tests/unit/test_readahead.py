@@ -16,6 +16,7 @@ from streamerge.forked import ForkedStream
 from streamerge.interfaces import Layer, Stream
 from streamerge.readahead import ReadAhead, ThreadStream
 from streamerge.streams import ChunkStream, Reader
+from tests.support.descriptors import descriptors, still_open
 from tests.support.merged import BytesLayer
 
 
@@ -276,7 +277,7 @@ class TestNothingIsLeft:
     @pytest.mark.parametrize("reader", Reader)
     def test_after_a_failure_in_the_middle(self, reader: Reader) -> None:
         given, waiting, behind = SeekingLayer(b"a"), SeekingLayer(b"b"), FakeLayer([b"c"] * 5, reader)
-        before = set(os.listdir("/proc/self/fd"))
+        before = descriptors()
         with pytest.raises(RuntimeError), ReadAhead([given, waiting, behind], 2, processes=True) as ahead:  # noqa: PT012
             streams = ahead.streams()
             next(streams)
@@ -284,7 +285,7 @@ class TestNothingIsLeft:
             raise RuntimeError
         wait_for_thread()
         assert [stream.closed for stream in given.streams + waiting.streams] == [True, True]
-        assert set(os.listdir("/proc/self/fd")) == before
+        assert still_open() == before
         assert_no_children()
 
     def test_of_a_layer_that_opens_too_late(self) -> None:
@@ -331,7 +332,7 @@ def test_without_more_processes_threads_do_it(monkeypatch: pytest.MonkeyPatch) -
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", refused)
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     layers = [FakeLayer([b"a"], Reader.PROCESS), FakeLayer([b"b"], Reader.PROCESS)]
     with ReadAhead(layers, processes=True) as ahead:
         assert [(type(stream), all_of(stream)) for stream in ahead.streams()] == [
@@ -339,4 +340,4 @@ def test_without_more_processes_threads_do_it(monkeypatch: pytest.MonkeyPatch) -
             (ThreadStream, b"b"),
         ]
     wait_for_thread()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert still_open() == before

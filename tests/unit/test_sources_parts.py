@@ -17,6 +17,7 @@ from streamerge.sources.media import Kind, document_kind, kind_of, layer_type
 from streamerge.sources.places import Directory, safe_name
 from streamerge.sources.platform import parse_platform, rank, this_machine
 from streamerge.sources.reference import Reference, Transport, parse_reference
+from tests.support.descriptors import descriptors, still_open
 from tests.support.images import Link, Place
 from tests.support.layers import EntrySpec, Layer
 from tests.support.layers import Kind as EntryKind
@@ -359,14 +360,14 @@ class TestArchive:
             archive(b"hello" * 1000, tmp_path)
 
     def test_is_closed_with_the_last_that_needs_it(self, tmp_path: Path) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         found = archive(Place({"a": b"x"}), tmp_path)
         extent = found.find("a")
         del found
         assert extent is not None
         assert extent.document(1) == b"x"
         del extent
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert still_open() == before
 
     @pytest.mark.parametrize("path", ["/nowhere/image.tar", "/"])
     def test_what_cannot_be_opened(self, path: str) -> None:
