@@ -6,14 +6,15 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import streamerge
 
-__all__ = ["Argument", "Done", "argv", "environment", "finished", "on_terminal", "run", "shell", "start"]
+__all__ = ["Argument", "Done", "argv", "end_soon", "environment", "finished", "on_terminal", "run", "shell", "start"]
 
 Argument = str | os.PathLike[str]
 
@@ -132,3 +133,20 @@ def on_terminal(*arguments: Argument, stdout: bool, env: Mapping[str, str | None
                 shown += chunk
         os.close(leader)
     return Done(process.returncode, b"", shown.decode("utf-8", "backslashreplace"))
+
+
+def end_soon(pids: Iterable[int]) -> bool:
+    """Whether all these processes are gone, or will be: one that has been killed may take a moment."""
+    running, deadline = set(pids), time.monotonic() + 10
+    while running and time.monotonic() < deadline:
+        running = set(filter(_is_running, running))
+        time.sleep(0.02)
+    return not running
+
+
+def _is_running(pid: int) -> bool:
+    """Whether it is there, and more than a zombie that nobody has asked about."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

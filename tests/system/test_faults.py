@@ -18,7 +18,7 @@ import pytest
 
 from streamerge import cli, progress
 from tests.support import tree
-from tests.support.command import Done, finished, run, shell, start
+from tests.support.command import Done, end_soon, finished, run, shell, start
 from tests.support.layers import BLOCK, SECOND, Layer
 from tests.support.odd import odd_stack, write_layers
 
@@ -557,14 +557,4 @@ def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
     process.kill()
     finished(process)
     assert len(children) >= 3, "two decoders and a helper"
-    deadline = time.monotonic() + 10
-    while any(map(is_running, children)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not any(map(is_running, children))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
+    assert end_soon(children)

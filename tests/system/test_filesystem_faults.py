@@ -21,7 +21,7 @@ from streamerge.sinks.mkfs.options import Console
 from streamerge.sinks.mkfs.pipe import _Feed
 from streamerge.sinks.mkfs.process import Process
 from tests.support import tree
-from tests.support.command import finished, on_terminal, run, start
+from tests.support.command import end_soon, finished, on_terminal, run, start
 from tests.support.filesystems import mounted
 from tests.support.layers import SECOND, Layer
 from tests.support.strict_tar import members
@@ -313,23 +313,7 @@ def test_signals_end_the_tool(
     process.send_signal(number)
     assert finished(process).code == code
     assert_untouched(output)
-    assert ends(int(pid.read_text()))
-
-
-def ends(pid: int) -> bool:
-    """Whether a process is gone, or soon will be: one that has been killed may take a moment."""
-    deadline = time.monotonic() + 10
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not is_running(pid)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+    assert end_soon([int(pid.read_text())])
 
 
 # --- where an image cannot be --------------------------------------------------------------------
