@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from streamerge.cli import main
+from streamerge.signals import end_at_once, ignore_signals, raise_again
 
 __all__ = ["run"]
 
@@ -17,9 +17,14 @@ def run() -> NoReturn:
     To give back a large tree's memory piece by piece, as the interpreter does at its end, takes a fifteenth of the
     whole time; the system takes it back as a whole.
     """
+    end_at_once()
+    from streamerge.cli import main  # 25 ms, in which Ctrl-C would get a traceback
+
+    sys.unraisablehook = raise_again
     try:
         main()
     except SystemExit as end:
+        ignore_signals()
         if end.code != 0:
             raise
         for stream in (sys.stdout, sys.stderr):

@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -28,8 +26,9 @@ from streamerge.progress import Terminal, summary
 from streamerge.readahead import DEFAULT_READ_AHEAD
 from streamerge.retain import DEFAULT_SPOOL_MEMORY
 from streamerge.run import merge
+from streamerge.signals import end_on_signals, undone_on_error
 from streamerge.sinks.opening import FORMATS, SinkOptions, format_of, open_sink
-from streamerge.sinks.output import ClosedPipe
+from streamerge.sinks.output import ClosedPipe, is_fifo
 from streamerge.sinks.ownership import Ownership
 from streamerge.sources.files import layer_files
 from streamerge.whiteout import Whiteouts
@@ -130,24 +129,25 @@ def command(**given: Any) -> None:
     with (
         Terminal(len(layers), quiet=given["quiet"]) as terminal,
         config_output(given["config_out"], source, given["output"]),
+        undone_on_error(
+            lambda: _open_sink(given, [*source.paths, *given["add"]], terminal),
+            lambda sink: sink.abort(),
+            at_once=not is_fifo(given["output"]),
+        ) as sink,
     ):
-        sink = _open_sink(given, [*source.paths, *given["add"]], terminal)
         report = merge(layers, sink, options, terminal)
     if not given["quiet"]:
         click.echo(summary(report), err=True)
 
 
 _MOST_HELPERS = 3
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code. Errors are one line on stderr; a traceback would be a bug."""
     _fill_standard_descriptors()
     sys.setswitchinterval(1e-4)  # the decoding thread must not wait 5 ms for its turn after each chunk
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(number, _end)
+    end_on_signals()
     try:
         chosen, name, rest = choose_command(command, sys.argv[1:] if arguments is None else arguments)
         chosen.main(args=rest, prog_name=name, standalone_mode=False)
@@ -221,15 +221,6 @@ def _refuse_input_within(output: str, layers: Sequence[str]) -> None:
     for layer in layers:
         if layer != "-" and os.path.join(os.path.realpath(layer), "").startswith(root):
             raise click.UsageError(f"'{layer}' lies in '{output}', which would be replaced")
-
-
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    """A signal unwinds like any error, so that nothing is left behind; a second one does not disturb that."""
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
 
 
 def _fill_standard_descriptors() -> None:

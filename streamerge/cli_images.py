@@ -11,7 +11,8 @@ import click
 
 from streamerge.errors import ImageError, show
 from streamerge.interfaces import Layer
-from streamerge.sinks.output import open_output
+from streamerge.signals import undone_on_error
+from streamerge.sinks.output import is_fifo, open_output
 from streamerge.sources.files import layer_files
 from streamerge.sources.reference import Reference, Transport, parse_reference
 
@@ -93,8 +94,9 @@ def config_output(path: str | None, given: Input, output: str) -> Iterator[None]
     if path == output or (os.path.realpath(path) == os.path.realpath(output) and path != "-"):
         raise click.UsageError(f"'{path}' cannot be both the output and the config")
     data = given.image.runtime_json()
-    target = open_output(path)
-    try:
+    with undone_on_error(
+        lambda: open_output(path), lambda output: output.discard(), at_once=not is_fifo(path)
+    ) as target:
         if target.rewinds:  # a file, which waits under another name
             target.write((data,))
             yield
@@ -102,9 +104,6 @@ def config_output(path: str | None, given: Input, output: str) -> Iterator[None]
             yield
             target.write((data,))
         target.commit()
-    except BaseException:
-        target.discard()
-        raise
 
 
 # --- subcommands ------------------------------------------------------------------------------------

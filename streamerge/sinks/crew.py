@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streamerge.errors import SinkError
 from streamerge.fork import Child, can_fork, close_channel, new_channel, pack, unpack
+from streamerge.signals import signals_wait
 from streamerge.sinks.output import changed
 from streamerge.streams import CHUNK, file_stamp
 from streamerge.tarheader import padded
@@ -174,7 +175,8 @@ class Crew:
         if not self._helpers:
             try:
                 for _ in range(self._count):
-                    self._helpers.append(_Helper(self._work))
+                    with signals_wait():
+                        self._helpers.append(_Helper(self._work))
             except OSError:
                 self._end_helpers()
                 self._count = 0

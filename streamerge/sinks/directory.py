@@ -17,6 +17,7 @@ from streamerge.entry import Entry, Kind
 from streamerge.errors import SinkError, show
 from streamerge.interfaces import InFile
 from streamerge.metadata import Metadata, metadata
+from streamerge.signals import point_of_no_return
 from streamerge.sinks.attributes import Attributes
 from streamerge.sinks.crew import ENOUGH, MOST_PLACES, Crew
 from streamerge.sinks.dirfds import DirectoryFds
@@ -66,7 +67,8 @@ class DirectorySink:
         self._helpers = helpers
         self._attributes = Attributes(ownership if ownership is not None else Ownership())
         self._check_destination()
-        self._partial = partial_name(self._path)
+        self.partial = partial_name(self._path)
+        """Where the tree is until it is finished."""
         self._begin()
 
     def add(self, entry: Entry, body: Body) -> None:
@@ -113,11 +115,11 @@ class DirectorySink:
         self._crew.kill()
         self._close()
         with _failures():
-            remove_tree(self._partial)
+            remove_tree(self.partial)
         self._begin()
 
-    def finish(self) -> None:
-        """Give the directories their metadata, flush to disk, and take the destination's place."""
+    def complete(self) -> None:
+        """Make the links, give the directories their metadata, and flush to disk; nothing may be added any more."""
         for refused in self._crew.finish():
             self._attributes.refused.update(refused)
         for path, target in self._links.items():
@@ -129,8 +131,13 @@ class DirectorySink:
         with _failures():
             if self._fsync:
                 sync_filesystem(self._root)
-            self._close()
-            old = replace_tree(self._partial, self._path, force=self._force, fsync=self._fsync)
+        self._close()
+
+    def finish(self) -> None:
+        """Complete the tree, and let it take the destination's place."""
+        self.complete()
+        with _failures(), point_of_no_return():
+            old = replace_tree(self.partial, self._path, force=self._force, fsync=self._fsync)
         if old is not None:
             self._remove_old(old)
         for kind, count in self._attributes.refused.items():
@@ -141,11 +148,11 @@ class DirectorySink:
         self._crew.kill()
         self._close()
         with contextlib.suppress(OSError):
-            remove_tree(self._partial)
+            remove_tree(self.partial)
 
     def _remove_old(self, old: str) -> None:
         """Remove the tree that was replaced. The output is complete by now, so that a failure is no error."""
-        self._partial = old  # abort() removes it, should Ctrl-C come now
+        self.partial = old  # abort() removes it, should a caller's Ctrl-C come now
         try:
             remove_tree(old)
         except OSError as error:
@@ -177,7 +184,7 @@ class DirectorySink:
         self._refused_paths: set[bytes] = set()
         self._attributes.refused.clear()
         try:
-            self._root = make_private(self._partial)
+            self._root = make_private(self.partial)
         except OSError as error:
             raise SinkError(f"cannot create {self._shown}: {error.strerror}") from error
         self._fds = DirectoryFds(self._root)

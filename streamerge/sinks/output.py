@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from streamerge.errors import SinkError
+from streamerge.signals import point_of_no_return
 from streamerge.streams import CHUNK
 
 __all__ = [
@@ -137,7 +138,8 @@ class FileOutput:
             if self._fsync:
                 os.fsync(self._fd)
             self._close()
-            os.replace(self._partial, self._path)
+            with point_of_no_return():
+                os.replace(self._partial, self._path)
             if self._fsync:
                 fsync_directory(os.path.dirname(self._path))
         except OSError as error:
@@ -171,6 +173,14 @@ def open_output(path: str, *, fsync: bool = True) -> Output:
         return PipeOutput(os.open(path, os.O_WRONLY | os.O_CLOEXEC), path, owned=True)
     except OSError as error:
         raise SinkError(f"cannot write to {path}: {error.strerror}") from error
+
+
+def is_fifo(path: str) -> bool:
+    """Whether ``path`` is a FIFO: to open it for output means to wait for who will read it."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def partial_name(path: str) -> str:

@@ -261,6 +261,24 @@ def test_nothing_is_left(diary: Diary, file: int, end: str) -> None:
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_a_signal_when_a_helper_has_just_begun(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = os.fork
+
+    def signalled() -> int:
+        pid = fork()
+        if pid:
+            signal.raise_signal(signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", signalled)
+    crew = diary.crew()
+    with pytest.raises(KeyboardInterrupt):
+        crew.takes(piece(b"x"))
+    crew.kill()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_nothing_is_made_after_a_kill(diary: Diary) -> None:
     crew = diary.crew()
     for _ in range(3):

@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from streamerge.errors import SinkError, show
+from streamerge.signals import point_of_no_return
 from streamerge.sinks.output import fsync_directory, partial_name
 
 __all__ = ["Image"]
@@ -45,7 +46,8 @@ class Image:
         try:
             if self._fsync:
                 _fsync(self.partial)
-            os.replace(self.partial, self.path)
+            with point_of_no_return():
+                os.replace(self.partial, self.path)
             if self._fsync:
                 fsync_directory(os.path.dirname(self.path))
         except OSError as error:

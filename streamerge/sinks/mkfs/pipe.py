@@ -13,6 +13,7 @@ from streamerge.entry import Entry, Kind
 from streamerge.hotpath import FileByFile
 from streamerge.interfaces import BeginAgain, Preview
 from streamerge.metadata import metadata
+from streamerge.signals import signals_wait
 from streamerge.sinks.losses import Keeps, Losses
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
 from streamerge.sinks.mkfs.image import Image
@@ -136,7 +137,8 @@ class TarToTool(FileByFile):
     def _start(self) -> TarSink:
         command = self._plan.command(self._image.partial, self._root, self._survey)
         self._image.reserve(command.size)
-        self._process = process = Process(command, self._console, feeds=True)
+        with signals_wait():
+            self._process = process = Process(command, self._console, feeds=True)
         self._tar = TarSink(_Feed(process, lambda: self._ending))
         return self._tar
 

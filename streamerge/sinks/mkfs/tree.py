@@ -6,7 +6,6 @@ and a few system calls for each file, twice.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from streamerge.entry import Entry
 from streamerge.errors import SinkError
 from streamerge.hotpath import SYMLINK, files_of
 from streamerge.metadata import metadata
+from streamerge.signals import signals_wait
 from streamerge.sinks.directory import DirectorySink
 from streamerge.sinks.losses import Keeps, Losses
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
@@ -61,8 +61,7 @@ class TreeToTool:
         self._image = image
         self._console = console
         self._warn = warn
-        self._path = partial_name(image.path)
-        self._tree = new_tree(self._path)
+        self._tree = new_tree(partial_name(image.path))
         self._survey = Survey(any_order=True, splits_symlinks=not steps.keeps.linked_symlinks)
         self._process: Process | None = None
         self._begin()
@@ -108,10 +107,11 @@ class TreeToTool:
 
     def finish(self) -> None:
         """Run the tool, make the image appear, and remove the directory."""
-        self._tree.finish()
-        for command in self._steps.commands(self._image.partial, self._path, self._root, self._survey):
+        self._tree.complete()
+        for command in self._steps.commands(self._image.partial, self._tree.partial, self._root, self._survey):
             self._image.reserve(command.size)
-            self._process = Process(command, self._console, feeds=False)
+            with signals_wait():
+                self._process = Process(command, self._console, feeds=False)
             self._process.finish()
         self._remove_tree()
         self._image.commit()
@@ -123,8 +123,6 @@ class TreeToTool:
         if process is not None:
             process.kill()
         self._tree.abort()
-        with contextlib.suppress(OSError):
-            remove_tree(self._path)
         self._image.discard()
 
     def _begin(self) -> None:
@@ -133,6 +131,6 @@ class TreeToTool:
 
     def _remove_tree(self) -> None:
         try:
-            remove_tree(self._path)
+            remove_tree(self._tree.partial)
         except OSError as error:
-            raise SinkError(f"cannot remove {os.path.basename(self._path)}: {error.strerror}") from error
+            raise SinkError(f"cannot remove {os.path.basename(self._tree.partial)}: {error.strerror}") from error
