@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from streamerge.signals import signals_wait
+
 if TYPE_CHECKING:
     from socket import socket
 
@@ -92,21 +94,27 @@ class Child:
     @property
     def runs(self) -> bool:
         """Whether the process is still there."""
-        if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
-            self._pid = 0
+        if self._pid and os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            self._reap()
         return bool(self._pid)
 
     def wait(self) -> None:
         """Return when the process has ended by itself."""
         if self._pid:
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            self._reap()
 
     def kill(self) -> None:
         """End the process, wherever it is, and return when it is gone."""
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)  # not waited for yet, so the number is still its own
-            self.wait()
+            os.kill(self._pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+            self._reap()
+
+    def _reap(self) -> None:
+        """Take note that a process has ended, or wait the moment until it has: its number may then be another's."""
+        with signals_wait():
+            os.waitpid(self._pid, 0)
+            self._pid = 0
 
 
 def _fork() -> int:

@@ -99,10 +99,10 @@ class ForkedStream(Chunks):
     def close(self) -> None:
         """End the process, wherever it is."""
         self._child.kill()
-        if self._full >= 0:
-            close_pipe_end(self._full)
+        full, self._full = self._full, -1
+        if full >= 0:
+            close_pipe_end(full)
             close_pipe_end(self._free)
-            self._full = -1
             self._give_back(self.held)
 
     def _next_slot(self) -> bool:

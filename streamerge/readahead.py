@@ -18,6 +18,7 @@ from streamerge.errors import StreamergeError
 from streamerge.fork import can_fork
 from streamerge.forked import ForkedStream, Slots
 from streamerge.interfaces import Layer, Stream
+from streamerge.signals import signals_wait
 from streamerge.streams import Chunks, Reader
 
 __all__ = ["DEFAULT_READ_AHEAD", "ReadAhead", "ThreadStream"]
@@ -75,9 +76,12 @@ class ReadAhead:
             self._open.append(self._by_thread(layer.open))
             return
         try:
-            self._open.append(self._started(layer.open()))
+            stream = layer.open()
         except StreamergeError as error:  # of an older layer, whose turn has not come
             self._open.append(error)
+            return
+        with signals_wait():
+            self._open.append(self._started(stream))
 
     def _by_thread(self, opening: Callable[[], Stream]) -> ThreadStream:
         return ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MOST_BY_A_THREAD))

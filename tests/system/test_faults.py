@@ -62,9 +62,8 @@ def assert_untouched(output: Path) -> None:
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Runs the command in this process, for tests that run it hundreds of times."""
-    handler = signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: str | Path) -> Done:
         capsys.readouterr()
@@ -74,8 +73,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
         assert isinstance(caught.value.code, int)
         return Done(caught.value.code, out.encode(), err)
 
-    yield call
-    signal.signal(signal.SIGTERM, handler)
+    return call
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -26,15 +25,10 @@ CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Whatever a test makes of signals, the next one finds Python's own handlers."""
-    before = {number: signal.getsignal(number) for number in [*ALL, signal.SIGALRM]}
+def _as_at_the_start() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 class TestEndOnSignals:
