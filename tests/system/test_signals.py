@@ -6,9 +6,12 @@ away already: a module that Python imports at its start sends the signal from th
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
 import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +170,32 @@ def test_when_a_tool_has_just_been_started(
     assert (done.code, list(output.iterdir())) == (code, [])
     assert "Traceback" not in done.err
     assert end_soon([int((tmp_path / "started").read_text())])
+
+
+@pytest.mark.parametrize("name", ["root.tar", "root/"])
+def test_at_any_moment(tmp_path: Path, output: Path, name: str) -> None:
+    """Forty moments between the first one and the last: it has either done its work, or left nothing."""
+    layers = []
+    for number in range(3):
+        files = Layer().dir(b"d")
+        for file in range(300):
+            files = files.file(b"d/%d-%d" % (number, file), b"x" * 700)
+        layers.append(tmp_path / f"{number}.tar.gz")
+        layers[-1].write_bytes(gzip.compress(files.tar(), 1))
+    arguments: list[str | Path] = [*layers, "-q", "--no-fsync", "-o", f"{output}/{name}"]
+    begun = time.monotonic()
+    finished(start(*arguments)).assert_merged()
+    needed = time.monotonic() - begun
+    for moment in range(40):
+        for path in output.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        process = start(*arguments)
+        time.sleep(needed * moment / 40)
+        process.send_signal(signal.SIGTERM)
+        done = finished(process)
+        assert (done.code, os.listdir(output)) in [
+            (0, [name.rstrip("/")]),
+            (143, []),
+            (-signal.SIGTERM, []),  # Python itself had not yet begun
+        ]
+        assert done.err == ""
