@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_SOON = 0.001
+_AGAIN = getattr(signal, "SIGALRM", None)
+_SOON = 0.001  # seconds
 
 _T = TypeVar("_T")
 
@@ -77,9 +78,9 @@ def raise_again(dropped: sys.UnraisableHookArgs) -> None:
     For :data:`sys.unraisablehook`.
     """
     error = dropped.exc_value
-    if isinstance(error, KeyboardInterrupt | SystemExit) and hasattr(signal, "setitimer"):
+    if isinstance(error, KeyboardInterrupt | SystemExit) and _AGAIN is not None:
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else int(error.code or 0) - 128
-        signal.signal(signal.SIGALRM, lambda *_: _raise(number))
+        signal.signal(_AGAIN, lambda *_: _raise(number))
         signal.setitimer(signal.ITIMER_REAL, _SOON)
     else:
         sys.__unraisablehook__(dropped)
@@ -92,7 +93,7 @@ def raise_again(dropped: sys.UnraisableHookArgs) -> None:
 def signals_wait() -> Iterator[None]:
     """What Python would do on a signal is done when the block is over; a system call in it goes on."""
     heard: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in [*_SIGNALS, _AGAIN] if number is not None}
     if threading.current_thread() is not threading.main_thread():
         handlers.clear()  # no signal is heard here
     try:

@@ -85,9 +85,11 @@ class DirectorySink:
 
     def add_directory(self, path: bytes, header: bytes) -> None:
         """Create a directory; what its header says is kept until all is in it."""
-        if path not in self._directories:
+        if path in self._directories:
+            self._private.add(path)  # its mode is not what this header says
+        else:
             with _failures(path):
-                self._mkdir(path)
+                self._mkdir(path, self._files.directory_mode(header))
         self._directories[path] = header
 
     def write_files(self, run: bytes | memoryview, offset: int = -1) -> None:
@@ -181,6 +183,7 @@ class DirectorySink:
 
     def _begin(self) -> None:
         self._directories: dict[bytes, Metadata | bytes | None] = {b"": None}
+        self._private = {b""}  # those that do not have their own mode yet
         self._refused_paths: set[bytes] = set()
         self._attributes.refused.clear()
         try:
@@ -228,10 +231,12 @@ class DirectorySink:
             if ancestor not in self._directories:
                 self._mkdir(ancestor)
 
-    def _mkdir(self, path: bytes) -> None:
+    def _mkdir(self, path: bytes, mode: int = PRIVATE) -> None:
         parent, name = self._parent(path)
-        os.mkdir(name, PRIVATE, dir_fd=parent)
+        os.mkdir(name, mode, dir_fd=parent)
         self._directories[path] = None
+        if mode == PRIVATE:
+            self._private.add(path)
 
     def _add_directory(self, entry: Entry, _body: Body) -> None:
         if entry.path not in self._directories:
@@ -319,7 +324,9 @@ class DirectorySink:
     def _finish_directory(self, path: bytes) -> None:
         data = self._directories[path]
         if isinstance(data, bytes):
-            self._files.complete_directory(self._fds.get(path), data)
+            parent, _, name = path.rpartition(b"/")
+            if path in self._private or not self._files.complete_made(name, self._fds.get(parent), data):
+                self._files.complete_directory(self._fds.get(path), data)
             self._fds.drop(path)
             return
         if data is None:  # every merge lists every directory; a direct user of the sink may not

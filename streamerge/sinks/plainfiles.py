@@ -13,6 +13,7 @@ from streamerge.hotpath import SYMLINK, files_of
 from streamerge.sinks.attributes import Attributes, Plan
 from streamerge.sinks.dirfds import DirectoryFds
 from streamerge.sinks.output import changed, copy_range, read_place, write_all
+from streamerge.sinks.replace import PRIVATE
 from streamerge.streams import CHUNK
 from streamerge.tarheader import BLOCK, parse_number
 
@@ -72,6 +73,19 @@ class PlainFiles:
         except (ValueError, IndexError):  # a number that is none, a header that is cut short
             raise changed() from None
 
+    def directory_mode(self, header: bytes) -> int:
+        """What to make a directory with: the mode that its header says, unless we could not work in it."""
+        mode = self._plan(header).create
+        return mode if mode & PRIVATE == PRIVATE else PRIVATE
+
+    def complete_made(self, name: bytes, parent: int, header: bytes) -> bool:
+        """Complete a directory that has its mode from the start, by its name alone; False if it has not."""
+        plan = self._plan(header)
+        if plan.mode is not None:
+            return False
+        self._complete_named(name, parent, plan, header)
+        return True
+
     def complete_directory(self, fd: int, header: bytes) -> None:
         """Give a directory, into which nothing more goes, what its header says. Raises OSError, SinkError."""
         plan = self._plan(header)
@@ -94,7 +108,10 @@ class PlainFiles:
 
     def _make_symlink(self, name: bytes, parent: int, header: bytes) -> None:
         os.symlink(header[157:257].partition(b"\0")[0], name, dir_fd=parent)
-        plan = self._plan(header)
+        self._complete_named(name, parent, self._plan(header), header)
+
+    def _complete_named(self, name: bytes, parent: int, plan: Plan, header: bytes) -> None:
+        """Give what its name alone leads to all but its mode."""
         if plan.owner is not None:
             self._attributes.own(name, plan.owner, parent=parent)
         os.utime(name, ns=_times(header), dir_fd=parent, follow_symlinks=False)

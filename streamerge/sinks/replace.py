@@ -14,7 +14,7 @@ from streamerge.sinks.output import fsync_directory, partial_name
 __all__ = ["PRIVATE", "make_private", "mounts_in", "remove_tree", "replace_tree", "sync_filesystem"]
 
 PRIVATE = 0o700
-"""The mode of directories while a tree grows."""
+"""The mode of directories of which no other is known, or which we could not work in, while a tree grows."""
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -35,9 +35,10 @@ def make_private(path: str) -> int:
 
 
 def _disinherit(fd: int) -> None:
-    """Give back what a directory above hands down: its group, where it is setgid, and a default ACL."""
+    """Give back what a directory above hands down: its group and the bit, where it is setgid, and a default ACL."""
     if os.fstat(fd).st_gid != os.getegid():
         os.fchown(fd, -1, os.getegid())
+    os.fchmod(fd, PRIVATE)
     for name in ("system.posix_acl_default", "system.posix_acl_access"):
         with contextlib.suppress(OSError):
             os.removexattr(fd, name)

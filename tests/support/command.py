@@ -14,9 +14,24 @@ from pathlib import Path
 
 import streamerge
 
-__all__ = ["Argument", "Done", "argv", "end_soon", "environment", "finished", "on_terminal", "run", "shell", "start"]
+__all__ = [
+    "UNCOUNTED",
+    "Argument",
+    "Done",
+    "argv",
+    "end_soon",
+    "environment",
+    "finished",
+    "on_terminal",
+    "run",
+    "shell",
+    "start",
+]
 
 Argument = str | os.PathLike[str]
+
+UNCOUNTED: dict[str, str | None] = {"COVERAGE_PROCESS_START": None, "COVERAGE_PROCESS_CONFIG": None}
+"""Environment of a run whose branches are not counted: a signal that meets the counting leaves a lock behind."""
 
 TIMEOUT = 120
 """Seconds after which a run hangs."""

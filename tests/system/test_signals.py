@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Done, end_soon, environment, finished, run, start
+from tests.support.command import UNCOUNTED, Done, end_soon, environment, finished, run, start
 from tests.support.images import Image, oci_layout
 from tests.support.layers import Layer
 
@@ -79,7 +79,7 @@ def merged(tmp_path: Path, function: str, pattern: str, number: int, *arguments:
     (tmp_path / "sender/sitecustomize.py").write_text(SENDER)
     settings = {"NUMBER": f"{number:d}", "FUNCTION": function, "PATTERN": pattern, **more}
     path = f"{tmp_path}/sender:{environment()['PYTHONPATH']}"
-    return finished(start(*map(str, arguments), "-q", env={"PYTHONPATH": path, **settings}))
+    return finished(start(*map(str, arguments), "-q", env={"PYTHONPATH": path, **settings, **UNCOUNTED}))
 
 
 @pytest.mark.parametrize(("number", "code"), NUMBERS)
@@ -184,12 +184,12 @@ def test_at_any_moment(tmp_path: Path, output: Path, name: str) -> None:
         layers[-1].write_bytes(gzip.compress(files.tar(), 1))
     arguments: list[str | Path] = [*layers, "-q", "--no-fsync", "-o", f"{output}/{name}"]
     begun = time.monotonic()
-    finished(start(*arguments)).assert_merged()
+    finished(start(*arguments, env=UNCOUNTED)).assert_merged()
     needed = time.monotonic() - begun
     for moment in range(40):
         for path in output.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        process = start(*arguments)
+        process = start(*arguments, env=UNCOUNTED)
         time.sleep(needed * moment / 40)
         process.send_signal(signal.SIGTERM)
         done = finished(process)

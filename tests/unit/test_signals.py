@@ -70,6 +70,15 @@ class TestEndOnSignals:
         assert again.value.args == first.value.args
         assert capfd.readouterr() == ("", "")
 
+    def test_but_not_where_signals_wait(self) -> None:
+        """The second time it met the making of an output, which it left behind."""
+        done = False
+        raise_again(SimpleNamespace(exc_value=KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt), signals_wait():  # noqa: PT012
+            time.sleep(0.1)
+            done = True
+        assert done
+
     def test_other_errors_that_python_drops_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         told: list[object] = []
         monkeypatch.setattr(sys, "__unraisablehook__", told.append)
