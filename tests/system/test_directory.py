@@ -225,6 +225,24 @@ def test_below_a_directory_that_hands_everything_down(tmp_path: Path, plain: boo
     assert_as_the_model([Layer().file(b"x")], above / "implicit")
 
 
+def test_the_last_header_of_a_directory_counts(tmp_path: Path) -> None:
+    """Also for those who use the sink without a merge, and for the root."""
+
+    def header(name: bytes, mode: int) -> bytes:
+        return Layer().dir(name, mode=mode, mtime=7 * SECOND).tar(Dialect.USTAR)[:512]
+
+    sink = DirectorySink(str(tmp_path / "root"), fsync=False)
+    sink.enter(b"entered/")
+    for path in (b"entered", b"listed", b""):
+        for mode in (0o755, 0o711):
+            sink.add_directory(path, header(path, mode))
+    sink.finish()
+    found = tree.from_directory(tmp_path / "root")
+    assert {path: (entry.mode, entry.mtime_ns) for path, entry in found.items()} == {
+        path: (0o711, 7 * SECOND) for path in (b"", b"entered", b"listed")
+    }
+
+
 def test_implicit_directories(tmp_path: Path) -> None:
     layers = [
         Layer().dir(b"a", mode=0o700, uid=3),
