@@ -183,7 +183,7 @@ class DirectorySink:
 
     def _begin(self) -> None:
         self._directories: dict[bytes, Metadata | bytes | None] = {b"": None}
-        self._private = {b""}  # those that do not have their own mode yet
+        self._private: set[bytes] = set()  # those that do not have their own mode yet
         self._refused_paths: set[bytes] = set()
         self._attributes.refused.clear()
         try:

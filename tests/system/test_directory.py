@@ -238,9 +238,9 @@ def test_the_last_header_of_a_directory_counts(tmp_path: Path) -> None:
             sink.add_directory(path, header(path, mode))
     sink.finish()
     found = tree.from_directory(tmp_path / "root")
-    assert {path: (entry.mode, entry.mtime_ns) for path, entry in found.items()} == {
-        path: (0o711, 7 * SECOND) for path in (b"", b"entered", b"listed")
-    }
+    assert {path: (entry.mode, entry.mtime_ns) for path, entry in found.items()} == dict.fromkeys(
+        (b"", b"entered", b"listed"), (457, 7 * SECOND)
+    )
 
 
 def test_implicit_directories(tmp_path: Path) -> None:
