@@ -168,6 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (StreamergeError, click.ClickException) as error:
         click.echo(f"streamerge: {error}", err=True)
         code = 1
+    except MemoryError:
+        click.echo("streamerge: there is not enough memory", err=True)
+        code = 1
+    except OSError as error:  # where no file of the user's is at hand, as when a module cannot be loaded
+        click.echo(f"streamerge: cannot go on: {error.strerror or error}", err=True)
+        code = 1
     sys.exit(code)
 
 

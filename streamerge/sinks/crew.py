@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from streamerge.errors import SinkError
 from streamerge.fork import Child, can_fork, close_channel, new_channel, pack, unpack
 from streamerge.signals import signals_wait
+from streamerge.sinks.dirfds import few_enough
 from streamerge.sinks.output import changed
 from streamerge.streams import CHUNK, file_stamp
 from streamerge.tarheader import padded
@@ -118,6 +119,7 @@ class Crew:
         self._errands: deque[_Errand] = deque()
         self._file: _File | None = None
         self._files = 0
+        self._most_files = few_enough(_MOST_FILES)
         self._helpers: list[_Helper] = []
 
     @property
@@ -145,7 +147,7 @@ class Crew:
             return
         self._errands.append(errand)
         self._share()
-        while self._errands and self._errands[0].file.number <= self._files - _MOST_FILES:
+        while self._errands and self._errands[0].file.number <= self._files - self._most_files:
             self._run(self._errands.popleft())
 
     def wait(self) -> None:

@@ -10,14 +10,21 @@ import os
 
 from streamerge.errors import UnsafePathError
 
-__all__ = ["DirectoryFds"]
+__all__ = ["DirectoryFds", "few_enough"]
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
 _MAX_OPEN = 128
+_LEAST = 2  # a directory and the one that it is in
+
+
+def few_enough(count: int) -> int:
+    """``count``, or fewer where that is more than a quarter of what this process may have open (``ulimit -n``)."""
+    limit = os.sysconf("SC_OPEN_MAX")
+    return min(count, max(limit // 4, _LEAST)) if limit >= 0 else count
 
 
 class DirectoryFds:
-    """Descriptors of directories below a root, by clean path; at most 128 stay open.
+    """Descriptors of directories below a root, by clean path; at most 128 stay open, and never too many.
 
     ``root`` is a descriptor that the caller keeps. OSError is raised as it comes: the sink knows the path. None leads
     out, be it clean or not.
@@ -25,6 +32,7 @@ class DirectoryFds:
 
     def __init__(self, root: int) -> None:
         self._root = root
+        self._most = few_enough(_MAX_OPEN)
         self._open: dict[bytes, int] = {}
 
     def get(self, path: bytes) -> int:
@@ -68,8 +76,8 @@ class DirectoryFds:
         return fd
 
     def _keep(self, path: bytes, fd: int) -> int:
-        if len(self._open) >= _MAX_OPEN:
-            for old in list(self._open)[: _MAX_OPEN // 2]:
+        if len(self._open) >= self._most:
+            for old in list(self._open)[: self._most // 2]:
                 os.close(self._open.pop(old))
         self._open[path] = fd
         return fd

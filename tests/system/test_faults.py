@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import random
@@ -18,7 +19,7 @@ import pytest
 
 from streamerge import cli, progress
 from tests.support import tree
-from tests.support.command import Done, end_soon, finished, run, shell, start
+from tests.support.command import UNCOUNTED, Done, end_soon, finished, run, shell, start
 from tests.support.layers import BLOCK, SECOND, Layer
 from tests.support.odd import odd_stack, write_layers
 
@@ -461,6 +462,37 @@ def test_a_limit_on_file_sizes(output: Path, layer: Path, need_tool: NeedTool) -
     limit = (need_tool("prlimit"), "--fsize=2097152")
     run(layer, "-o", output, prefix=limit).assert_failed("File too large")
     assert_untouched(output)
+
+
+def test_too_little_memory(tmp_path: Path, output: Path, need_tool: NeedTool) -> None:
+    """It was a traceback. What waits for a link is more than the system gives."""
+    newer, older = Layer().dir(b"d"), Layer().dir(b"d").link(b"d/link", b"d/0")
+    for number in range(100):
+        newer = newer.file(b"d/%d" % number)
+        older = older.file(b"d/%d" % number, bytes(3 << 20))
+    (tmp_path / "older.tar.gz").write_bytes(gzip.compress(older.tar(), 1))
+    layers = [tmp_path / "older.tar.gz", write(tmp_path / "newer.tar", newer)]
+    limit = (need_tool("prlimit"), f"--as={250 << 20}")
+    done = run(*layers, "--spool-memory", "1G", "-o", output, prefix=limit, env=UNCOUNTED)
+    done.assert_failed("not enough memory")
+    assert_untouched(output)
+
+
+def test_what_no_part_of_the_program_expects(call: Callable[..., Done], output: Path, layer: Path) -> None:
+    """A module that cannot be loaded, say: with few descriptors it was a traceback."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "merge", raises(OSError(errno.EMFILE, "Too many open files", "module.py")))
+        call(layer, "-o", output).assert_failed("cannot go on: Too many open files")
+        patch.setattr(cli, "merge", raises(MemoryError()))
+        call(layer, "-o", output).assert_failed("not enough memory")
+    assert_untouched(output)
+
+
+def raises(error: BaseException) -> Callable[..., None]:
+    def function(*_: object) -> None:
+        raise error
+
+    return function
 
 
 def test_two_merges_into_one_output(tmp_path: Path, output: Path, layer: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from streamerge.sinks.dirfds import DirectoryFds
+from streamerge.sinks.dirfds import DirectoryFds, few_enough
 from tests.support.descriptors import descriptors, still_open
 
 
@@ -64,6 +65,25 @@ def test_they_are_bounded(root: int, tmp_path: Path) -> None:
         assert len(still_open() - before) <= 128
     fds.close()
     assert still_open() == before
+
+
+@pytest.mark.parametrize("allowed", [16, 40, 400])
+def test_never_too_many(root: int, tmp_path: Path, allowed: int) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, descriptors()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, before[1]))
+    try:
+        assert few_enough(1000) == allowed // 4
+        assert few_enough(3) == 3
+        fds = DirectoryFds(root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    deep = "/".join("abcdefgh") + "/" + "/".join(["d"] * allowed)
+    (tmp_path / deep).mkdir(parents=True)
+    for path in (deep, deep[:9], deep):
+        assert is_at(fds.get(path.encode()), tmp_path / path)
+        assert max(map(int, still_open())) <= highest + allowed // 4 + 1
+    fds.close()
 
 
 @pytest.mark.parametrize("path", [b"s", b"s/in", b"a/s", b"a/s/in", b"a/up/a"])
