@@ -171,8 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except MemoryError:
         click.echo("streamerge: there is not enough memory", err=True)
         code = 1
-    except OSError as error:  # where no file of the user's is at hand, as when a module cannot be loaded
-        click.echo(f"streamerge: cannot go on: {error.strerror or error}", err=True)
+    except (OSError, ImportError) as error:  # of no file of the user's: a module that cannot be loaded, a process
+        click.echo(f"streamerge: cannot go on: {getattr(error, 'strerror', None) or error}", err=True)
         code = 1
     sys.exit(code)
 

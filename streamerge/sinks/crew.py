@@ -280,9 +280,11 @@ class _Helper:
         from socket import SHUT_WR
 
         self._channel.shutdown(SHUT_WR)
-        told: Counter[str] = unpack(self._receive())
+        told: Counter[str] | BaseException = unpack(self._receive())
         self._child.wait()
         self._close()
+        if isinstance(told, BaseException):
+            raise told
         return told
 
     def kill(self) -> None:

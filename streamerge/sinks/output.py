@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from streamerge.errors import SinkError
+from streamerge.errors import SinkError, show
 from streamerge.signals import point_of_no_return
 from streamerge.streams import CHUNK
 
@@ -25,7 +25,7 @@ __all__ = [
     "PipeOutput",
     "changed",
     "copy_range",
-    "fsync_directory",
+    "fsync_name",
     "open_output",
     "partial_name",
     "read_place",
@@ -141,7 +141,7 @@ class FileOutput:
             with point_of_no_return():
                 os.replace(self._partial, self._path)
             if self._fsync:
-                fsync_directory(os.path.dirname(self._path))
+                fsync_name(self._path)
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
 
@@ -190,13 +190,18 @@ def partial_name(path: str) -> str:
     return os.path.join(directory, f".{short}.partial-{os.urandom(4).hex()}")
 
 
-def fsync_directory(path: str) -> None:
-    """Flush a directory's entries to disk. Raises OSError."""
-    fd = os.open(path or ".", os.O_RDONLY | os.O_CLOEXEC)
+def fsync_name(path: str) -> None:
+    """Flush to disk the name that ``path`` has just got in its directory. Raises SinkError."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            shown = show(os.fsencode(path))
+            raise SinkError(f"{shown} is complete, but its name may not be on disk: {error.strerror}") from error
 
 
 def write_all(fd: int, data: bytes | memoryview, position: int = -1) -> None:
@@ -269,6 +274,9 @@ def _write_errors(name: str) -> Iterator[None]:
 
 _COPIED_AT_ONCE = 8 << 20
 """Bytes; a signal is heard in between."""
+
+_NO_FSYNC = (errno.EINVAL, errno.EBADF)
+"""What fsync(2) says of directories on file systems that have nothing to flush there."""
 
 _CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 """What copy_file_range(2) says of files that can be read and written, but not copied so: on two file systems, say."""

@@ -9,7 +9,7 @@ import re
 
 from streamerge.errors import show
 from streamerge.sinks.dirfds import DirectoryFds
-from streamerge.sinks.output import fsync_directory, partial_name
+from streamerge.sinks.output import fsync_name, partial_name
 
 __all__ = ["PRIVATE", "make_private", "mounts_in", "remove_tree", "replace_tree", "sync_filesystem"]
 
@@ -48,7 +48,7 @@ def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> str | None
     """Rename ``new`` to ``path``. An empty directory there is replaced, any other only with ``force``.
 
     With ``force`` the two change places in one step where the kernel can (renameat2(2), RENAME_EXCHANGE).
-    Returns where the old tree is now, for the caller to remove, or None. Raises OSError.
+    Returns where the old tree is now, for the caller to remove, or None. Raises OSError, SinkError.
     """
     old = None
     try:
@@ -58,7 +58,7 @@ def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> str | None
             raise
         old = new if _exchange(new, path) else _move_aside(new, path)
     if fsync:
-        fsync_directory(os.path.dirname(path))
+        fsync_name(path)
     return old
 
 

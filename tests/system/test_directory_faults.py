@@ -589,14 +589,14 @@ def test_what_is_flushed_and_when(where: Path, monkeypatch: pytest.MonkeyPatch, 
         rmdir(path, **options)
 
     monkeypatch.setattr(directory, "sync_filesystem", sync)
-    monkeypatch.setattr(replace, "fsync_directory", lambda path: steps.append(f"fsync {os.path.basename(path)}"))
+    monkeypatch.setattr(replace, "fsync_name", lambda path: steps.append(f"fsync for {os.path.basename(path)}"))
     monkeypatch.setattr(os, "rename", renamed)
     monkeypatch.setattr(os, "rmdir", removed)
     if force:
         (where / "root").mkdir()
         (where / "root" / "old").write_text("x")
     merge([BytesLayer(Layer().file(b"x").tar())], DirectorySink(str(where / "root"), fsync=fsync, force=force))
-    flushed = ["syncfs", "rename", "fsync where"] if fsync else ["rename"]
+    flushed = ["syncfs", "rename", "fsync for root"] if fsync else ["rename"]
     assert steps == [*flushed, *(["rmdir"] if force else [])]
 
 

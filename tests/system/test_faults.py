@@ -7,6 +7,7 @@ import gzip
 import os
 import random
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -464,6 +465,29 @@ def test_a_limit_on_file_sizes(output: Path, layer: Path, need_tool: NeedTool) -
     assert_untouched(output)
 
 
+@pytest.mark.parametrize("name", ["out.tar", "root/"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
+def test_a_directory_that_cannot_be_flushed(
+    call: Callable[..., Done], tmp_path: Path, layer: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    """What has its name by then is not taken back; that some file systems flush no directories is no error."""
+    flush = os.fsync
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(number, os.strerror(number))
+        flush(fd)
+
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr(os, "fsync", fsync)
+    done = call(layer, "-q", "-o", f"{tmp_path}/there/{name}")
+    if number == errno.EIO:
+        done.assert_failed(f"there/{name.rstrip('/')} is complete, but", "Input/output error")
+    else:
+        done.assert_merged()
+    assert os.listdir(tmp_path / "there") == [name.rstrip("/")]
+
+
 def test_too_little_memory(tmp_path: Path, output: Path, need_tool: NeedTool) -> None:
     """It was a traceback. What waits for a link is more than the system gives."""
     newer, older = Layer().dir(b"d"), Layer().dir(b"d").link(b"d/link", b"d/0")
@@ -483,6 +507,8 @@ def test_what_no_part_of_the_program_expects(call: Callable[..., Done], output: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "merge", raises(OSError(errno.EMFILE, "Too many open files", "module.py")))
         call(layer, "-o", output).assert_failed("cannot go on: Too many open files")
+        patch.setattr(cli, "merge", raises(ImportError("module.so: cannot open shared object file")))
+        call(layer, "-o", output).assert_failed("cannot go on: module.so")
         patch.setattr(cli, "merge", raises(MemoryError()))
         call(layer, "-o", output).assert_failed("not enough memory")
     assert_untouched(output)

@@ -342,11 +342,11 @@ def test_an_image_is_on_disk_before_it_appears(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(image_module, "_fsync", noted("pages", flush))
     monkeypatch.setattr(os, "replace", noted("name", replace))
-    monkeypatch.setattr(image_module, "fsync_directory", lambda path: steps.append(f"directory {path}"))
+    monkeypatch.setattr(image_module, "fsync_name", lambda path: steps.append(f"directory of {path}"))
     image = Image(str(tmp_path / "image"), fsync=fsync)
     Path(image.partial).write_bytes(b"image")
     image.commit()
-    assert steps == (["pages", "name", f"directory {tmp_path}"] if fsync else ["name"])
+    assert steps == (["pages", "name", f"directory of {tmp_path}/image"] if fsync else ["name"])
 
 
 # --- who is not root -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -259,6 +260,21 @@ def test_nothing_is_left(diary: Diary, file: int, end: str) -> None:
     assert still_open() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_error_of_what_it_reports(diary: Diary) -> None:
+    """It was taken for the report: found by failing each system call in turn."""
+
+    def report() -> Counter[str]:
+        if diary.done:
+            raise OSError(errno.EIO, "no")
+        return diary.done
+
+    crew = Crew(1, fetch=diary.fetch, make=diary.make, report=report)
+    assert crew.takes(piece(b"x"))
+    with pytest.raises(OSError, match="no"):
+        crew.finish()
+    crew.kill()
 
 
 def test_a_signal_when_a_helper_has_just_begun(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:

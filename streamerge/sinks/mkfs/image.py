@@ -7,7 +7,7 @@ import os
 
 from streamerge.errors import SinkError, show
 from streamerge.signals import point_of_no_return
-from streamerge.sinks.output import fsync_directory, partial_name
+from streamerge.sinks.output import fsync_name, partial_name
 
 __all__ = ["Image"]
 
@@ -49,7 +49,7 @@ class Image:
             with point_of_no_return():
                 os.replace(self.partial, self.path)
             if self._fsync:
-                fsync_directory(os.path.dirname(self.path))
+                fsync_name(self.path)
         except OSError as error:
             raise SinkError(f"cannot write {self.path}: {error.strerror}") from error
 
