@@ -324,9 +324,11 @@ class DirectorySink:
     def _finish_directory(self, path: bytes) -> None:
         data = self._directories[path]
         if isinstance(data, bytes):
-            parent, _, name = path.rpartition(b"/")
-            if path in self._private or not self._files.complete_made(name, self._fds.get(parent), data):
+            if path in self._private:
                 self._files.complete_directory(self._fds.get(path), data)
+            else:
+                parent, _, name = path.rpartition(b"/")
+                self._files.complete_named(name, self._fds.get(parent), data)
             self._fds.drop(path)
             return
         if data is None:  # every merge lists every directory; a direct user of the sink may not

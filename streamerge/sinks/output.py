@@ -26,9 +26,11 @@ __all__ = [
     "changed",
     "copy_range",
     "fsync_name",
+    "is_fifo",
     "open_output",
     "partial_name",
     "read_place",
+    "take_name",
     "write_all",
 ]
 
@@ -138,10 +140,7 @@ class FileOutput:
             if self._fsync:
                 os.fsync(self._fd)
             self._close()
-            with point_of_no_return():
-                os.replace(self._partial, self._path)
-            if self._fsync:
-                fsync_name(self._path)
+            take_name(self._partial, self._path, fsync=self._fsync)
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
 
@@ -188,6 +187,14 @@ def partial_name(path: str) -> str:
     directory, name = os.path.split(path)
     short = os.fsdecode(os.fsencode(name)[:200])
     return os.path.join(directory, f".{short}.partial-{os.urandom(4).hex()}")
+
+
+def take_name(partial: str, path: str, *, fsync: bool) -> None:
+    """Let a file that is complete appear as ``path``, replacing what is there. Raises OSError, SinkError."""
+    with point_of_no_return():
+        os.replace(partial, path)
+    if fsync:
+        fsync_name(path)
 
 
 def fsync_name(path: str) -> None:

@@ -74,17 +74,9 @@ class PlainFiles:
             raise changed() from None
 
     def directory_mode(self, header: bytes) -> int:
-        """What to make a directory with: the mode that its header says, unless we could not work in it."""
-        mode = self._plan(header).create
-        return mode if mode & PRIVATE == PRIVATE else PRIVATE
-
-    def complete_made(self, name: bytes, parent: int, header: bytes) -> bool:
-        """Complete a directory that has its mode from the start, by its name alone; False if it has not."""
+        """What to make a directory with: its own mode, unless that must be set later, or we could not work in it."""
         plan = self._plan(header)
-        if plan.mode is not None:
-            return False
-        self._complete_named(name, parent, plan, header)
-        return True
+        return plan.create if plan.mode is None and plan.create & PRIVATE == PRIVATE else PRIVATE
 
     def complete_directory(self, fd: int, header: bytes) -> None:
         """Give a directory, into which nothing more goes, what its header says. Raises OSError, SinkError."""
@@ -108,10 +100,11 @@ class PlainFiles:
 
     def _make_symlink(self, name: bytes, parent: int, header: bytes) -> None:
         os.symlink(header[157:257].partition(b"\0")[0], name, dir_fd=parent)
-        self._complete_named(name, parent, self._plan(header), header)
+        self.complete_named(name, parent, header)
 
-    def _complete_named(self, name: bytes, parent: int, plan: Plan, header: bytes) -> None:
-        """Give what its name alone leads to all but its mode."""
+    def complete_named(self, name: bytes, parent: int, header: bytes) -> None:
+        """Give a symlink, or a directory that was made with its mode, the rest of what its header says."""
+        plan = self._plan(header)
         if plan.owner is not None:
             self._attributes.own(name, plan.owner, parent=parent)
         os.utime(name, ns=_times(header), dir_fd=parent, follow_symlinks=False)

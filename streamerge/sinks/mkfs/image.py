@@ -6,8 +6,7 @@ import contextlib
 import os
 
 from streamerge.errors import SinkError, show
-from streamerge.signals import point_of_no_return
-from streamerge.sinks.output import fsync_name, partial_name
+from streamerge.sinks.output import partial_name, take_name
 
 __all__ = ["Image"]
 
@@ -46,10 +45,7 @@ class Image:
         try:
             if self._fsync:
                 _fsync(self.partial)
-            with point_of_no_return():
-                os.replace(self.partial, self.path)
-            if self._fsync:
-                fsync_name(self.path)
+            take_name(self.partial, self.path, fsync=self._fsync)
         except OSError as error:
             raise SinkError(f"cannot write {self.path}: {error.strerror}") from error
 
