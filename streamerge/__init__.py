@@ -3,7 +3,7 @@
 Layers are read newest first, once each, as streams; what shows is written once. Data flows one way::
 
     sources -> codecs -> tarreader -> merge -> sinks
-                              (attempt, run: who calls whom)
+                              (one_pass, run: who calls whom)
 
 ``merge(layer_files(["base.tar", "app.tar.gz"]), open_tar("rootfs.tar"))`` is the whole of it; the command
 ``streamerge`` is a thin user of these names. ``docs/architecture.md`` has the map of the rooms.
@@ -14,7 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from streamerge.attempt import Options, Watch
+from streamerge.engine.merging import Report, merge
+from streamerge.engine.onepass import Observer, Options
 from streamerge.entry import Entry, Kind
 from streamerge.errors import (
     DigestMismatch,
@@ -28,15 +29,14 @@ from streamerge.errors import (
     UnsupportedMediaType,
 )
 from streamerge.interfaces import Layer, RawSink, Sink, Stream
-from streamerge.run import Report, merge
-from streamerge.sinks.ownership import IdMap, Ownership
+from streamerge.rules.whiteout import Whiteouts
+from streamerge.sinks.directory.ownership import IdMap, Ownership
 from streamerge.sinks.tar import TarSink, open_tar
 from streamerge.sources.files import LayerFile, LayerPipe, layer_files
-from streamerge.whiteout import Whiteouts
 
 if TYPE_CHECKING:
-    from streamerge.sinks.cpio import CpioSink, open_cpio
-    from streamerge.sinks.directory import DirectorySink
+    from streamerge.sinks.cpio.sink import CpioSink, open_cpio
+    from streamerge.sinks.directory.sink import DirectorySink
     from streamerge.sinks.mkfs.opening import open_filesystem
     from streamerge.sinks.mkfs.options import FilesystemOptions, Free
     from streamerge.sources.blob import BlobLayer
@@ -64,6 +64,7 @@ __all__ = [
     "LayerPipe",
     "LimitExceeded",
     "Manifest",
+    "Observer",
     "Options",
     "Ownership",
     "Platform",
@@ -77,7 +78,6 @@ __all__ = [
     "TarSink",
     "UnsafePathError",
     "UnsupportedMediaType",
-    "Watch",
     "Whiteouts",
     "layer_files",
     "merge",
@@ -90,9 +90,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 _WHEN_ASKED = {
-    "CpioSink": "sinks.cpio",
-    "open_cpio": "sinks.cpio",
-    "DirectorySink": "sinks.directory",
+    "CpioSink": "sinks.cpio.sink",
+    "open_cpio": "sinks.cpio.sink",
+    "DirectorySink": "sinks.directory.sink",
     "FilesystemOptions": "sinks.mkfs.options",
     "Free": "sinks.mkfs.options",
     "open_filesystem": "sinks.mkfs.opening",

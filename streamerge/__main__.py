@@ -18,7 +18,7 @@ def run() -> NoReturn:
     whole time; the system takes it back as a whole.
     """
     end_at_once()
-    from streamerge.cli import main  # 25 ms, in which Ctrl-C would get a traceback
+    from streamerge.cli.main import main  # 25 ms, in which Ctrl-C would get a traceback
 
     sys.unraisablehook = raise_again
     try:

@@ -17,7 +17,7 @@ from typing import Self
 
 from streamerge.errors import DigestMismatch, ImageError, UnsafePathError, show
 
-__all__ = ["Digest", "Hasher", "Promise", "check", "checked"]
+__all__ = ["Digest", "Expected", "Hasher", "check", "checked"]
 
 _GRAMMAR = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)")
 """descriptor.md: "A digest string MUST match the following grammar"."""
@@ -68,7 +68,7 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Expected:
     """What a document says about bytes elsewhere; ``what`` names the bytes in messages."""
 
     what: str
@@ -113,15 +113,15 @@ _WAITING = 16
 """Chunks that may wait to be hashed, of 256 KiB each."""
 
 
-def checked(chunks: Iterable[bytes], *promises: Promise, hasher: Hasher | None = None) -> Iterator[bytes]:
-    """Pass chunks on; when they end, raise DigestMismatch unless every promise was kept.
+def checked(chunks: Iterable[bytes], *expectations: Expected, hasher: Hasher | None = None) -> Iterator[bytes]:
+    """Pass chunks on; when they end, raise DigestMismatch unless every expected was kept.
 
     Only an iterator that ends without an error vouches for what it gave. More bytes than promised are an
     error at once. Cost: one hash for each algorithm promised, computed with the interpreter lock released, in
     ``hasher``'s thread if there is one.
     """
-    hashes = {p.digest.algorithm: _new(p.digest) for p in promises if p.digest is not None}
-    most = min((p.size for p in promises if p.size is not None), default=None)
+    hashes = {p.digest.algorithm: _new(p.digest) for p in expectations if p.digest is not None}
+    most = min((p.size for p in expectations if p.size is not None), default=None)
     seen = 0
     for chunk in chunks:
         seen += len(chunk)
@@ -135,15 +135,15 @@ def checked(chunks: Iterable[bytes], *promises: Promise, hasher: Hasher | None =
         yield chunk
     if hasher is not None:
         hasher.wait()
-    for promise in promises:
-        _compare_size(promise, seen)
-        if promise.digest is not None:
-            _compare(promise.what, promise.digest, hashes[promise.digest.algorithm].hexdigest())
+    for expected in expectations:
+        _compare_size(expected, seen)
+        if expected.digest is not None:
+            _compare(expected.what, expected.digest, hashes[expected.digest.algorithm].hexdigest())
 
 
-def check(data: bytes, promise: Promise) -> None:
+def check(data: bytes, expected: Expected) -> None:
     """Compare bytes at hand with what was promised. Raises DigestMismatch."""
-    for _ in checked((data,), promise):
+    for _ in checked((data,), expected):
         pass
 
 
@@ -156,11 +156,11 @@ def _new(digest: Digest) -> hashlib._Hash:
     return hashlib.new(digest.algorithm)
 
 
-def _compare_size(promise: Promise, seen: int) -> None:
-    if promise.size is None or promise.size == seen:
+def _compare_size(expected: Expected, seen: int) -> None:
+    if expected.size is None or expected.size == seen:
         return
-    has = f"more than {promise.size:,}" if seen > promise.size else f"only {seen:,}"
-    raise DigestMismatch(f"{promise.what} has {has} bytes; {promise.size:,} are promised")
+    has = f"more than {expected.size:,}" if seen > expected.size else f"only {seen:,}"
+    raise DigestMismatch(f"{expected.what} has {has} bytes; {expected.size:,} are promised")
 
 
 def _compare(what: str, expected: Digest, actual: str) -> None:

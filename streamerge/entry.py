@@ -38,7 +38,7 @@ class Entry:
     """One entry of a layer, parsed as far as the merge needs it.
 
     Owner, mode, times and xattrs stay in ``header`` and ``records`` until somebody asks
-    (:func:`streamerge.metadata.metadata`).
+    (:func:`streamerge.tar.metadata.metadata`).
 
     ======== =====================================================================================
     path     clean path

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from streamerge.entry import MAX_NAME, Entry, Kind
 from streamerge.errors import SinkError
-from streamerge.metadata import mtime, xattr_names
+from streamerge.tar.metadata import mtime, xattr_names
 
 __all__ = [
     "CPIO",
@@ -24,8 +24,8 @@ __all__ = [
     "OLD_SQUASHFS_TOOLS",
     "SQUASHFS",
     "SQUASHFS_TOOLS",
-    "Keeps",
-    "Losses",
+    "Capabilities",
+    "LossReport",
     "kind_of_xattr",
 ]
 
@@ -39,7 +39,7 @@ _ALL = ("user.*", "trusted.*", "security.*", "security.capability", "POSIX ACLs"
 
 
 @dataclass(frozen=True, slots=True)
-class Keeps:
+class Capabilities:
     """What a file system, made in one way, keeps: kinds of xattrs, the times (in seconds) that it can hold.
 
     ``root``: whether the root directory has an owner and a time of its own. ``lost_and_found``: whether files are kept
@@ -65,20 +65,22 @@ class Keeps:
         return "POSIX ACLs" in self.xattrs
 
 
-CPIO = Keeps("cpio", linked_symlinks=False)
-SQUASHFS = Keeps("squashfs", ("user.*", "trusted.*", "security.*", "security.capability"))
-SQUASHFS_TOOLS = Keeps("squashfs by sqfstar or mksquashfs", SQUASHFS.xattrs, root_xattrs=False, sparse=False)
+CPIO = Capabilities("cpio", linked_symlinks=False)
+SQUASHFS = Capabilities("squashfs", ("user.*", "trusted.*", "security.*", "security.capability"))
+SQUASHFS_TOOLS = Capabilities("squashfs by sqfstar or mksquashfs", SQUASHFS.xattrs, root_xattrs=False, sparse=False)
 OLD_SQUASHFS_TOOLS = replace(SQUASHFS_TOOLS, name="squashfs by sqfstar before 4.6", root=False)
-EROFS = Keeps("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER)
-EROFS_TAR = Keeps("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER, sparse=False)
-EXT4 = Keeps("ext4 by mke2fs", _ALL, earliest=-(1 << 31), latest=(1 << 31) - 1, linked_symlinks=False)
-EXT4_TAR = Keeps("ext4 by mke2fs from a tar", ("security.capability",), earliest=-(1 << 31), latest=(1 << 31) - 1)
+EROFS = Capabilities("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER)
+EROFS_TAR = Capabilities("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER, sparse=False)
+EXT4 = Capabilities("ext4 by mke2fs", _ALL, earliest=-(1 << 31), latest=(1 << 31) - 1, linked_symlinks=False)
+EXT4_TAR = Capabilities(
+    "ext4 by mke2fs from a tar", ("security.capability",), earliest=-(1 << 31), latest=(1 << 31) - 1
+)
 
 
-class Losses:
+class LossReport:
     """Counts what ``keeps`` does not keep of the entries that pass."""
 
-    def __init__(self, keeps: Keeps) -> None:
+    def __init__(self, keeps: Capabilities) -> None:
         self._keeps = keeps
         self._counts: Counter[str] = Counter()
         self._symlinks: set[bytes] = set()
@@ -139,7 +141,7 @@ class Losses:
 
 
 def kind_of_xattr(name: bytes) -> str:
-    """What a :class:`Keeps` calls an extended attribute of this full name."""
+    """What a :class:`Capabilities` calls an extended attribute of this full name."""
     if name.startswith(_ACL):
         return "POSIX ACLs"
     if name == b"security.capability":

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from streamerge.interfaces import Sink
+from streamerge.sinks.directory.ownership import Ownership
 from streamerge.sinks.mkfs.options import FILESYSTEMS, FilesystemOptions
-from streamerge.sinks.ownership import Ownership
 from streamerge.sinks.tar import open_tar
 
 __all__ = ["FORMATS", "SinkOptions", "format_of", "open_sink"]
@@ -29,7 +29,7 @@ class SinkOptions(NamedTuple):
     force: bool = False
     xattrs: bool = True
     ownership: Ownership = Ownership()
-    helpers: int = 0
+    workers: int = 0
     filesystem: FilesystemOptions = FilesystemOptions()
 
 
@@ -60,11 +60,11 @@ def open_sink(
 
         return open_filesystem(output, form, options.filesystem, warn)
     if form == "cpio":
-        from streamerge.sinks.cpio import open_cpio
+        from streamerge.sinks.cpio.sink import open_cpio
 
         return open_cpio(output, level=options.level, fsync=options.fsync, warn=warn)
     if form == "dir":
-        from streamerge.sinks.directory import DirectorySink
+        from streamerge.sinks.directory.sink import DirectorySink
 
         return DirectorySink(
             output,
@@ -72,7 +72,7 @@ def open_sink(
             xattrs=options.xattrs,
             force=options.force,
             fsync=options.fsync,
-            helpers=options.helpers,
+            workers=options.workers,
             warn=warn,
         )
-    return open_tar(output, level=options.level, fsync=options.fsync, helpers=min(options.helpers, 1))
+    return open_tar(output, level=options.level, fsync=options.fsync, workers=min(options.workers, 1))

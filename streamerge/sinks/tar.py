@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from streamerge.codecs import Codec, codec_for_suffix, encode
 from streamerge.entry import Entry
 from streamerge.interfaces import InFile
-from streamerge.sinks.crew import ENOUGH, MOST_PLACES, Crew
+from streamerge.parallel.pool import ENOUGH, MOST_PLACES, Pool
 from streamerge.sinks.output import FileOutput, Output, open_output, read_place
 from streamerge.streams import CHUNK
-from streamerge.tarencode import end_of_archive, raw
+from streamerge.tar.encode import end_of_archive, raw
 
 __all__ = ["TarSink", "open_tar"]
 
@@ -21,25 +21,25 @@ _MAX_PENDING = 1 << 20
 class TarSink:
     """Writes entries to an :class:`~streamerge.sinks.output.Output` as one tar.
 
-    Pieces are gathered and written by one system call for up to a mebibyte; nothing is copied. ``helpers`` processes,
+    Pieces are gathered and written by one system call for up to a mebibyte; nothing is copied. ``workers`` processes,
     which are forked, write to a file what lies in a layer's file: of that, only places are gathered.
     """
 
     any_order = False
 
-    def __init__(self, output: Output, *, helpers: int = 0) -> None:
+    def __init__(self, output: Output, *, workers: int = 0) -> None:
         self._output = output
         self._pieces: list[bytes | memoryview] = []
         self._places: list[int] = []  # position, size, … in the layer's file; there are pieces, or places, or neither
         self._pending = 0
         self._size = 0
         self._file, self._start = -1, 0  # where the layer at hand lies
-        self._crew = Crew(helpers, fetch=output.fetch) if isinstance(output, FileOutput) else None
+        self._pool = Pool(workers, fetch=output.fetch) if isinstance(output, FileOutput) else None
         self.restartable = output.rewinds
 
     def write(self, data: bytes | memoryview, offset: int = -1) -> None:
         """Append raw tar bytes, and say where in the layer at hand they stand, if they do."""
-        fetched = self._crew is not None and self._crew.helps and offset >= 0 and self._file >= 0
+        fetched = self._pool is not None and self._pool.helps and offset >= 0 and self._file >= 0
         fetched = fetched and (not self._pieces or len(data) >= ENOUGH)  # a few bytes in between are no reason to flush
         if self._pieces if fetched else self._places:
             self._flush()
@@ -56,8 +56,8 @@ class TarSink:
         if self._places:
             self._flush()
         self._file, self._start = file.place if file is not None else (-1, 0)
-        if self._crew is not None:
-            self._crew.read_from(self._file)
+        if self._pool is not None:
+            self._pool.read_from(self._file)
 
     def fetch(self, offset: int, size: int) -> None:
         """Append what stands there in the layer at hand."""
@@ -65,8 +65,8 @@ class TarSink:
             self._flush()
         position = self._start + offset
         while size:
-            part = min(size, CHUNK if self._crew is None else _MAX_PENDING)
-            if self._crew is None:
+            part = min(size, CHUNK if self._pool is None else _MAX_PENDING)
+            if self._pool is None:
                 piece = memoryview(bytearray(part))
                 read_place(self._file, position, piece)
                 self.write(piece)
@@ -84,7 +84,7 @@ class TarSink:
 
     def restart(self) -> None:
         """Drop everything written so far."""
-        self._end_helpers()
+        self._end_workers()
         self._pieces, self._places, self._pending, self._size = [], [], 0, 0
         self._file = -1
         self._output.rewind()
@@ -93,13 +93,13 @@ class TarSink:
         """Write the end-of-archive blocks and make the output appear."""
         self.write(end_of_archive(self._size + self._pending))
         self._flush()
-        if self._crew is not None:
-            self._crew.finish()
+        if self._pool is not None:
+            self._pool.finish()
         self._output.commit()
 
     def abort(self) -> None:
         """Leave nothing behind; a pipe gets no end-of-archive blocks."""
-        self._end_helpers()
+        self._end_workers()
         self._pieces, self._places = [], []
         self._output.discard()
 
@@ -115,19 +115,19 @@ class TarSink:
 
     def _flush(self) -> None:
         if self._places:
-            assert self._crew is not None
+            assert self._pool is not None
             assert isinstance(self._output, FileOutput)
-            self._crew.fetch(self._places, self._pending, self._size)
+            self._pool.fetch(self._places, self._pending, self._size)
             self._output.leave(self._pending)
         elif self._pieces:
             self._output.write(self._pieces)
         self._size += self._pending
         self._pieces, self._places, self._pending = [], [], 0
 
-    def _end_helpers(self) -> None:
+    def _end_workers(self) -> None:
         """Have nobody left that could still write."""
-        if self._crew is not None:
-            self._crew.kill()
+        if self._pool is not None:
+            self._pool.kill()
 
 
 class CompressedOutput:
@@ -160,7 +160,7 @@ class CompressedOutput:
         self._inner.discard()
 
 
-def open_tar(path: str, *, level: int | None = None, fsync: bool = True, helpers: int = 0) -> TarSink:
+def open_tar(path: str, *, level: int | None = None, fsync: bool = True, workers: int = 0) -> TarSink:
     """Open a tar for output; its suffix says how it is compressed (``.tar.gz``, ``.tgz``, ``.tar.zst``, …).
 
     ``-`` is standard output, never compressed. Raises SinkError, ValueError for a level out of range.
@@ -169,6 +169,6 @@ def open_tar(path: str, *, level: int | None = None, fsync: bool = True, helpers
     if codec is Codec.NONE:
         if level is not None:
             raise ValueError("a level is for compressed tars; name the output .tar.gz, .tar.zst, …")
-        return TarSink(open_output(path, fsync=fsync), helpers=helpers)
+        return TarSink(open_output(path, fsync=fsync), workers=workers)
     encode(codec, level)  # a wrong level is an error before anything is created
     return TarSink(CompressedOutput(open_output(path, fsync=fsync), codec, level))

@@ -19,10 +19,10 @@ from typing import NoReturn
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
 from streamerge.entry import Entry, Kind
 from streamerge.errors import ImageError, LayerError, SinkError, StreamergeError, UnsafePathError, show
-from streamerge.sources.extent import Extent, Handle
-from streamerge.sources.places import safe_name, shown
+from streamerge.sources.fileblob import Extent, Handle
+from streamerge.sources.filestore import safe_name, shown
 from streamerge.streams import read_chunks
-from streamerge.tarreader import TarReader
+from streamerge.tar.reader import TarReader
 
 __all__ = ["Archive"]
 

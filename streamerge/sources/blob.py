@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
-from streamerge.digest import Digest, Hasher, Promise, checked
+from streamerge.digest import Digest, Expected, Hasher, checked
 from streamerge.errors import DigestMismatch, FormatError, LayerError, StreamergeError
 from streamerge.interfaces import Stream
-from streamerge.sources.extent import Extent, ExtentStream
+from streamerge.sources.fileblob import Extent, ExtentStream
 from streamerge.streams import ChunkStream, reader_for
 
 __all__ = ["BlobLayer", "Warn"]
@@ -86,8 +86,8 @@ class BlobLayer:
 
     def _checked(self, codec: Codec, blob: ExtentStream) -> Iterator[bytes]:
         """The decoded layer, with an error at its end unless it is what was promised."""
-        content = Promise("the decoded layer (its diff_id)", self.diff_id)
-        packed = Promise("the blob", self.digest, self.size)
+        content = Expected("the decoded layer (its diff_id)", self.diff_id)
+        packed = Expected("the blob", self.digest, self.size)
         with Hasher() as hasher:
             if codec is Codec.NONE:  # one and the same bytes, so hashed once
                 yield from checked(blob.chunks(), packed, content, hasher=hasher)

@@ -14,7 +14,7 @@ import msgspec
 
 from streamerge.errors import ImageError, show
 from streamerge.sources.documents import Descriptor, Index, Platform, decode_document
-from streamerge.sources.media import Kind, kind_of
+from streamerge.sources.media import DocumentKind, kind_of
 from streamerge.sources.platform import rank, this_machine
 
 __all__ = ["Chooser", "position", "shown_choices"]
@@ -65,7 +65,7 @@ class Chooser:
             return meant[0]  # whatever it is, opening it will tell
         if len(images) == 1:
             return self._only(images[0])
-        if all(kind_of(d.media_type) is Kind.MANIFEST and d.platform is not None for d in images):
+        if all(kind_of(d.media_type) is DocumentKind.MANIFEST and d.platform is not None for d in images):
             matches = _best([match for d in images for match in self._manifest(d)])
             images = [match.descriptor for match in matches] or images
             if len(matches) == 1:
@@ -92,7 +92,7 @@ class Chooser:
         return found
 
     def _only(self, descriptor: Descriptor) -> Descriptor:
-        if kind_of(descriptor.media_type) is not Kind.INDEX:
+        if kind_of(descriptor.media_type) is not DocumentKind.INDEX:
             return descriptor
         return msgspec.structs.replace(self._descend_into(descriptor), annotations=descriptor.annotations)
 
@@ -112,7 +112,7 @@ class Chooser:
     def _descend(self, listed: Sequence[Descriptor], what: str) -> Descriptor:
         self._count(listed)
         images = _distinct([d for d in listed if _may_be_image(d)])
-        manifests = [d for d in images if kind_of(d.media_type) is Kind.MANIFEST]
+        manifests = [d for d in images if kind_of(d.media_type) is DocumentKind.MANIFEST]
         matches = sorted((match for d in manifests for match in self._manifest(d)), key=lambda match: match.rank)
         if matches and (matches[0].rank < _UNSAID or len(matches) == 1):
             return matches[0].descriptor  # "the first matching entry SHOULD be used"
@@ -122,7 +122,7 @@ class Chooser:
 
     def _descend_further(self, images: Sequence[Descriptor], what: str) -> Descriptor:
         """No manifest here suits: one of the indexes in this one may hold it."""
-        nested = [d for d in images if kind_of(d.media_type) is Kind.INDEX and d.digest not in self._lacking]
+        nested = [d for d in images if kind_of(d.media_type) is DocumentKind.INDEX and d.digest not in self._lacking]
         suited = [d for d in nested if d.platform is None or rank(self._wanted, d.platform) is not None]
         for descriptor in suited[:-1]:
             try:
@@ -182,7 +182,9 @@ def _shown(descriptor: Descriptor) -> str:
 def _may_be_image(descriptor: Descriptor) -> bool:
     """Leave out what is no image: unknown media types, artifacts, the attestations that BuildKit puts beside images."""
     attestation = descriptor.platform is not None and descriptor.platform.os == "unknown"
-    return kind_of(descriptor.media_type) is not Kind.UNKNOWN and not descriptor.artifact_type and not attestation
+    return (
+        kind_of(descriptor.media_type) is not DocumentKind.UNKNOWN and not descriptor.artifact_type and not attestation
+    )
 
 
 def _distinct(descriptors: Sequence[Descriptor]) -> list[Descriptor]:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from streamerge.digest import Digest, Promise, check
+from streamerge.digest import Digest, Expected, check
 from streamerge.errors import ImageError, LayerError, StreamergeError, UnsupportedMediaType, show
 from streamerge.sources.blob import BlobLayer, Warn
 from streamerge.sources.documents import (
@@ -30,15 +30,15 @@ from streamerge.sources.documents import (
     SavedImage,
     decode_document,
 )
-from streamerge.sources.extent import Extent
+from streamerge.sources.fileblob import Extent
 from streamerge.sources.media import is_image_config, layer_type
 from streamerge.sources.platform import rank
 
-__all__ = ["BlobStore", "Image", "Wishes", "build_image", "layers_history", "read_blob", "read_config"]
+__all__ = ["BlobStore", "Image", "ImageOptions", "build_image", "layers_history", "read_blob", "read_config"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ImageOptions:
     """What the caller wants of an image: a platform (None: no matter which, or this machine's), verification."""
 
     platform: Platform | None = None
@@ -104,14 +104,14 @@ class BlobStore(Protocol):
         """The manifest or index of that digest, None where it is missing."""
 
 
-def read_blob(extent: Extent | None, descriptor: Descriptor, what: str, wishes: Wishes) -> bytes:
+def read_blob(extent: Extent | None, descriptor: Descriptor, what: str, options: ImageOptions) -> bytes:
     """A document that a descriptor names, verified. Raises ImageError, DigestMismatch."""
     digest = Digest.parse(descriptor.digest)
     if extent is None:
         raise ImageError(f"{what} is missing: there is no blob {digest}")
     data = extent.document(MAX_DOCUMENT)
-    if wishes.verify:
-        check(data, Promise(what, digest, descriptor.size))
+    if options.verify:
+        check(data, Expected(what, digest, descriptor.size))
     return data
 
 
@@ -119,7 +119,7 @@ def build_image(
     store: BlobStore,
     data: bytes,
     descriptor: Descriptor,
-    wishes: Wishes,
+    options: ImageOptions,
     *,
     reference: str,
     media_type: str | None,
@@ -130,8 +130,8 @@ def build_image(
     _refuse_artifact(manifest, what)
     about_config = f"the config of {what.removeprefix('the ')}"
     config_digest = Digest.parse(manifest.config.digest)
-    raw = read_blob(store.blob(config_digest), manifest.config, about_config, wishes)
-    config = read_config(raw, about_config, wishes)
+    raw = read_blob(store.blob(config_digest), manifest.config, about_config, options)
+    config = read_config(raw, about_config, options)
     return Image(
         reference=reference,
         names=descriptor.names,
@@ -140,7 +140,7 @@ def build_image(
         manifest=manifest,
         config_digest=config_digest,
         config=config,
-        layers=_layers(store, manifest, config, wishes, what),
+        layers=_layers(store, manifest, config, options, what),
     )
 
 
@@ -153,12 +153,12 @@ def _refuse_artifact(manifest: Manifest, what: str) -> None:
     raise UnsupportedMediaType(f"{what} is an artifact ({shown}), not an image: it has no root filesystem")
 
 
-def read_config(raw: bytes, what: str, wishes: Wishes) -> Config:
+def read_config(raw: bytes, what: str, options: ImageOptions) -> Config:
     """Decode a config, and see that it is for the platform that was asked for."""
     config = decode_document(raw, Config, what)
     _runtime(config, what)
-    if wishes.platform is not None and config.os and rank(wishes.platform, config.platform) is None:
-        raise ImageError(f"the image is for {config.platform}, not for {wishes.platform}, and is the only one there")
+    if options.platform is not None and config.os and rank(options.platform, config.platform) is None:
+        raise ImageError(f"the image is for {config.platform}, not for {options.platform}, and is the only one there")
     return config
 
 
@@ -167,21 +167,23 @@ def _runtime(config: Config, what: str) -> RuntimeConfig:
     return RuntimeConfig() if raw == b"null" else decode_document(raw, RuntimeConfig, f"the runtime part of {what}")
 
 
-def _layers(store: BlobStore, manifest: Manifest, config: Config, wishes: Wishes, what: str) -> tuple[BlobLayer, ...]:
+def _layers(
+    store: BlobStore, manifest: Manifest, config: Config, options: ImageOptions, what: str
+) -> tuple[BlobLayer, ...]:
     descriptors = manifest.layers or []
-    diff_ids = paired_diff_ids(config, len(descriptors), wishes, what)
+    diff_ids = paired_diff_ids(config, len(descriptors), options, what)
     history = layers_history(config, len(descriptors))
     layers = []
     for index, descriptor in enumerate(descriptors):
         try:
-            layers.append(_layer(store, descriptor, index, diff_ids[index], history[index], wishes))
+            layers.append(_layer(store, descriptor, index, diff_ids[index], history[index], options))
         except StreamergeError as error:
             raise error.at(index=index, layer=f"layer {index} of {what}") from error.__cause__
     return tuple(layers)
 
 
 def _layer(
-    store: BlobStore, descriptor: Descriptor, index: int, diff_id: Digest | None, history: str, wishes: Wishes
+    store: BlobStore, descriptor: Descriptor, index: int, diff_id: Digest | None, history: str, options: ImageOptions
 ) -> BlobLayer:
     digest = Digest.parse(descriptor.digest)
     kind = layer_type(descriptor.media_type)
@@ -195,8 +197,8 @@ def _layer(
         media_type=descriptor.media_type,
         codec=kind.codec,
         history=history,
-        verify=wishes.verify,
-        warn=wishes.warn,
+        verify=options.verify,
+        warn=options.warn,
     )
 
 
@@ -211,11 +213,11 @@ def _find_layer(store: BlobStore, descriptor: Descriptor, digest: Digest) -> Ext
     raise LayerError(problem)
 
 
-def paired_diff_ids(config: Config, count: int, wishes: Wishes, what: str) -> list[Digest | None]:
+def paired_diff_ids(config: Config, count: int, options: ImageOptions, what: str) -> list[Digest | None]:
     """One diff_id for each layer. config.md: they are "in order from first to last", as the layers are."""
     if len(config.diff_ids) == count:
         return [Digest.parse(text) for text in config.diff_ids]
-    if wishes.verify:
+    if options.verify:
         raise ImageError(
             f"{what} lists {count} layers, but its config {len(config.diff_ids)} diff_ids, so they cannot be verified"
         )

@@ -11,10 +11,10 @@ from streamerge.codecs import Codec
 from streamerge.errors import ImageError, UnsupportedMediaType, show
 from streamerge.sources.documents import decode_document
 
-__all__ = ["Kind", "LayerType", "document_kind", "is_image_config", "kind_of", "layer_type"]
+__all__ = ["DocumentKind", "LayerType", "document_kind", "is_image_config", "kind_of", "layer_type"]
 
 
-class Kind(enum.Enum):
+class DocumentKind(enum.Enum):
     """What a manifest descriptor leads to."""
 
     INDEX = "index"
@@ -23,10 +23,10 @@ class Kind(enum.Enum):
 
 
 _KINDS = {
-    "application/vnd.oci.image.index.v1+json": Kind.INDEX,
-    "application/vnd.docker.distribution.manifest.list.v2+json": Kind.INDEX,
-    "application/vnd.oci.image.manifest.v1+json": Kind.MANIFEST,
-    "application/vnd.docker.distribution.manifest.v2+json": Kind.MANIFEST,
+    "application/vnd.oci.image.index.v1+json": DocumentKind.INDEX,
+    "application/vnd.docker.distribution.manifest.list.v2+json": DocumentKind.INDEX,
+    "application/vnd.oci.image.manifest.v1+json": DocumentKind.MANIFEST,
+    "application/vnd.docker.distribution.manifest.v2+json": DocumentKind.MANIFEST,
 }
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
@@ -50,12 +50,12 @@ class LayerType:
     foreign: bool
 
 
-def kind_of(media_type: str | None) -> Kind:
+def kind_of(media_type: str | None) -> DocumentKind:
     """What a descriptor in an index leads to.
 
     image-index.md: "An encountered mediaType that is unknown to the implementation MUST be ignored."
     """
-    return _KINDS.get(media_type or "", Kind.UNKNOWN)
+    return _KINDS.get(media_type or "", DocumentKind.UNKNOWN)
 
 
 def is_image_config(media_type: str | None) -> bool:
@@ -91,7 +91,7 @@ class _Probe(msgspec.Struct, rename="camel"):
         return bytes(getattr(self, name)) != b"null"
 
 
-def document_kind(data: bytes, what: str, promised: Kind = Kind.UNKNOWN) -> Kind:
+def document_kind(data: bytes, what: str, promised: DocumentKind = DocumentKind.UNKNOWN) -> DocumentKind:
     """Tell an index from a manifest. Raises ImageError where a document says both, or not what was promised.
 
     A document that can be read as either is an attack (CVE-2021-41190): the spec's later versions ask that
@@ -102,12 +102,12 @@ def document_kind(data: bytes, what: str, promised: Kind = Kind.UNKNOWN) -> Kind
         raise UnsupportedMediaType(f"{what} is in Docker's old schema 1; convert it: skopeo copy --format oci")
     if probe.has("manifests") and probe.has("layers"):
         raise ImageError(f"{what} has both 'manifests' and 'layers', so it is neither an index nor a manifest")
-    kind = Kind.INDEX if probe.has("manifests") else Kind.MANIFEST
+    kind = DocumentKind.INDEX if probe.has("manifests") else DocumentKind.MANIFEST
     stated = kind_of(probe.media_type)
     for said in (promised, stated):
-        if said not in (Kind.UNKNOWN, kind):
+        if said not in (DocumentKind.UNKNOWN, kind):
             raise ImageError(f"{what} should be an image {said.value}, but has the fields of an image {kind.value}")
-    if probe.media_type and stated is Kind.UNKNOWN:
+    if probe.media_type and stated is DocumentKind.UNKNOWN:
         shown = show(probe.media_type[:200].encode())
         raise UnsupportedMediaType(f"{what} is of type {shown}, which is no image")
     return kind

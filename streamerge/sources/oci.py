@@ -12,16 +12,16 @@ from streamerge.digest import Digest
 from streamerge.errors import ImageError, UnsupportedMediaType, show
 from streamerge.sources.choose import Chooser
 from streamerge.sources.documents import MAX_DOCUMENT, Descriptor, Index, decode_document
-from streamerge.sources.extent import Extent
-from streamerge.sources.image import Image, Wishes, build_image, read_blob
-from streamerge.sources.media import Kind, document_kind, kind_of
-from streamerge.sources.places import Files
+from streamerge.sources.fileblob import Extent
+from streamerge.sources.filestore import Files
+from streamerge.sources.image import Image, ImageOptions, build_image, read_blob
+from streamerge.sources.media import DocumentKind, document_kind, kind_of
 from streamerge.sources.reference import Reference
 
-__all__ = ["Layout", "open_layout"]
+__all__ = ["LayoutStore", "open_layout"]
 
 
-class Layout:
+class LayoutStore:
     """The blobs of a layout."""
 
     def __init__(self, files: Files) -> None:
@@ -35,25 +35,25 @@ class Layout:
     manifest = blob
 
 
-def open_layout(files: Files, reference: Reference, wishes: Wishes) -> Image:
+def open_layout(files: Files, reference: Reference, options: ImageOptions) -> Image:
     """The image in a layout that a reference means. Raises ImageError, UnsupportedMediaType, DigestMismatch."""
-    layout = Layout(files)
+    layout = LayoutStore(files)
     index = _read_index(files)
 
     def load(descriptor: Descriptor) -> bytes:
         digest = Digest.parse(descriptor.digest)
-        return read_blob(layout.manifest(digest), descriptor, f"the manifest {digest} in {files.name}", wishes)
+        return read_blob(layout.manifest(digest), descriptor, f"the manifest {digest} in {files.name}", options)
 
-    chooser = Chooser(files.name, wishes.platform, load)
+    chooser = Chooser(files.name, options.platform, load)
     descriptor = _unlisted(layout, index, reference.which) or chooser.choose(index, reference.which)
     data = load(descriptor)
     what = f"the manifest {descriptor.digest} in {files.name}"
     _refuse_unknown(descriptor, what)
-    if document_kind(data, what, kind_of(descriptor.media_type)) is Kind.INDEX:
+    if document_kind(data, what, kind_of(descriptor.media_type)) is DocumentKind.INDEX:
         names = descriptor
         descriptor = msgspec.structs.replace(chooser.expand(data, what), annotations=names.annotations)
         data = load(descriptor)
-    return build_image(layout, data, descriptor, wishes, reference=str(reference), media_type=descriptor.media_type)
+    return build_image(layout, data, descriptor, options, reference=str(reference), media_type=descriptor.media_type)
 
 
 def _read_index(files: Files) -> Index:
@@ -79,7 +79,7 @@ def _check_version(files: Files) -> None:
         raise UnsupportedMediaType(f"{files.name} is an OCI image layout of version {shown}; only 1.x is known")
 
 
-def _unlisted(layout: Layout, index: Index, which: str) -> Descriptor | None:
+def _unlisted(layout: LayoutStore, index: Index, which: str) -> Descriptor | None:
     """The blob that ``@DIGEST`` means where the index does not list it itself, as a nested index may."""
     if not which.startswith("@") or ":" not in which or any(which[1:] == d.digest for d in index.manifests or []):
         return None
@@ -91,6 +91,6 @@ def _unlisted(layout: Layout, index: Index, which: str) -> Descriptor | None:
 
 
 def _refuse_unknown(descriptor: Descriptor, what: str) -> None:
-    if descriptor.media_type and kind_of(descriptor.media_type) is Kind.UNKNOWN:
+    if descriptor.media_type and kind_of(descriptor.media_type) is DocumentKind.UNKNOWN:
         shown = show(descriptor.media_type[:200].encode("utf-8", "surrogateescape"))
         raise UnsupportedMediaType(f"{what} is of type {shown}, which is no image")

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from streamerge.errors import ImageError, show
 from streamerge.sources.archive import Archive
 from streamerge.sources.blob import Warn
-from streamerge.sources.dirlayout import open_directory
-from streamerge.sources.dockersave import open_saved
+from streamerge.sources.docker_archive import open_saved
 from streamerge.sources.documents import Platform
-from streamerge.sources.image import Image, Wishes
+from streamerge.sources.filestore import Directory, Files
+from streamerge.sources.image import Image, ImageOptions
 from streamerge.sources.oci import open_layout
-from streamerge.sources.places import Directory, Files
 from streamerge.sources.platform import parse_platform
 from streamerge.sources.recognise import recognise
 from streamerge.sources.reference import Reference, Transport, parse_reference
+from streamerge.sources.skopeo_dir import open_directory
 
 __all__ = ["find_image", "open_image"]
 
-_FORMATS: dict[Transport, Callable[[Files, Reference, Wishes], Image]] = {
+_FORMATS: dict[Transport, Callable[[Files, Reference, ImageOptions], Image]] = {
     Transport.OCI: open_layout,
     Transport.OCI_ARCHIVE: open_layout,
     Transport.DOCKER_ARCHIVE: open_saved,
@@ -58,15 +58,15 @@ def find_image(
 ) -> Image | None:
     """The same, but None for a bare path that holds no image: it may be a layer."""
     asked = parse_platform(platform) if isinstance(platform, str) else platform
-    wishes = Wishes(asked, verify, warn)
+    options = ImageOptions(asked, verify, warn)
     parsed = parse_reference(reference)
     if parsed is not None:
-        return _FORMATS[parsed.transport](_open(parsed), parsed, wishes)
+        return _FORMATS[parsed.transport](_open(parsed), parsed, options)
     found = recognise(reference)
     if found is None:
         return None
     transport, files = found
-    return _FORMATS[transport](files, Reference(transport, reference), wishes)
+    return _FORMATS[transport](files, Reference(transport, reference), options)
 
 
 def _open(reference: Reference) -> Files:

@@ -15,9 +15,9 @@ import stat
 from streamerge.errors import StreamergeError
 from streamerge.sources.archive import Archive
 from streamerge.sources.files import LayerFile
-from streamerge.sources.places import Directory, Files
+from streamerge.sources.filestore import Directory, Files
 from streamerge.sources.reference import Transport
-from streamerge.tarreader import TarReader
+from streamerge.tar.reader import TarReader
 
 __all__ = ["recognise"]
 

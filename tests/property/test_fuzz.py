@@ -20,7 +20,7 @@ from streamerge import Options, Stream, StreamergeError, TarSink, Whiteouts, mer
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect, encode
 from streamerge.entry import Kind
 from streamerge.streams import ChunkStream
-from streamerge.tarreader import TarReader
+from streamerge.tar.reader import TarReader
 from tests.support.layers import Dialect, Layer
 from tests.support.merged import BytesLayer, BytesOutput
 from tests.support.strategies import mutated, stacks

@@ -1,1 +1,1 @@
-"""The rules of DESIGN section 3, one file each, and the promise of section 4."""
+"""The rules of DESIGN section 3, one file each, and the expected of section 4."""

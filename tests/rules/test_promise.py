@@ -1,4 +1,4 @@
-"""DESIGN section 4: what the output promises, whatever the layers are like."""
+"""DESIGN section 4: what the output expectations, whatever the layers are like."""
 
 from __future__ import annotations
 

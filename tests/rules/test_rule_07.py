@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from streamerge import LayerError, Options
-from streamerge.merge import RepeatedPath
+from streamerge.rules.placing import RepeatedPath
 from tests.support.judges import DIR, shows, tars
 from tests.support.layers import Dialect, Layer
 from tests.support.merged import merge_tars

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamerge.trie import SEALED, WRITTEN, Node, leaf_layer
+from streamerge.rules.trie import SEALED, WRITTEN, Node, leaf_layer
 
 __all__ = ["check_trie"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from streamerge import Options, Stream, TarSink, Watch, merge
+from streamerge import Observer, Options, Stream, TarSink, merge
 from streamerge.streams import ChunkStream
 
 __all__ = ["BytesLayer", "BytesOutput", "Listener", "merge_tars"]
@@ -54,8 +54,8 @@ class BytesOutput:
         self.discarded = True
 
 
-class Listener(Watch):
-    """Keeps the warnings."""
+class Listener(Observer):
+    """Capabilities the warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -71,7 +71,7 @@ def merge_tars(
     chunk: int = 1 << 16,
     reopenable: bool = True,
     rewinds: bool = True,
-    watch: Watch | None = None,
+    watch: Observer | None = None,
 ) -> bytes:
     """The merged tar of plain layers, base first."""
     layers = [

@@ -76,7 +76,7 @@ def grouped(nodes: dict[bytes, tuple[Node, object]]) -> Tree:
 
 
 def from_tar(data: bytes) -> Tree:
-    """The tree a tar makes; asserts every promise of DESIGN section 4 on the way."""
+    """The tree a tar makes; asserts every expected of DESIGN section 4 on the way."""
     return _from_members(members(io.BytesIO(data)))
 
 

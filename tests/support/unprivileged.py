@@ -65,7 +65,7 @@ os.setgroups(caller["groups"])
 os.setresgid(caller["gid"], caller["gid"], caller["gid"])
 os.setresuid(caller["uid"], caller["uid"], caller["uid"])
 os.chdir("/")
-streamerge.cli.main(arguments)
+streamerge.cli.main.main(arguments)
 """
 
 

@@ -55,7 +55,7 @@ def one_layer(directory: Path, layer: Layer | None = None, name: str = "layer.ta
 
 
 class TestHelp:
-    @pytest.mark.skipif("STREAMERGE_TEST_INSTALLED" not in os.environ, reason="only tox promises it")
+    @pytest.mark.skipif("STREAMERGE_TEST_INSTALLED" not in os.environ, reason="only tox expectations it")
     def test_what_is_tested_is_installed(self) -> None:
         assert "site-packages" in Path(streamerge.__file__).parts
 

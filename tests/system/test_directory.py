@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamerge import DirectorySink, Options, merge
-from streamerge.sinks.ownership import IdMap, Ownership
+from streamerge.sinks.directory.ownership import IdMap, Ownership
 from tests.support import model, overlay, tree
 from tests.support.command import run
 from tests.support.layers import SECOND, Dialect, EntrySpec, Kind, Layer
@@ -438,7 +438,7 @@ def test_not_root_below_a_setgid_directory(shared: Path) -> None:
 
 
 def test_a_repeated_path_is_not_counted_twice(shared: Path) -> None:
-    """The counts of the first attempt were added to those of the second."""
+    """The counts of the first one_pass were added to those of the second."""
     layer = Layer().char(b"null", 1, 3).file(b"f", b"1").file(b"f", b"2")
     done = run_as(NOBODY, *write_layers([layer], shared), "-o", f"{shared}/root/").assert_merged()
     assert "character devices: 1 could" in done.err

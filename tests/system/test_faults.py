@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from streamerge import cli, progress
+from streamerge.cli import main as cli
+from streamerge.cli import terminal as progress
 from tests.support import tree
 from tests.support.command import UNCOUNTED, Done, end_soon, finished, run, shell, start
 from tests.support.layers import BLOCK, SECOND, Layer
@@ -599,7 +600,7 @@ def test_feeders_that_die_are_noticed(tmp_path: Path, output: Path, layer: Path)
 
 
 def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
-    """Decoders and helpers notice by their pipes, of which no other of them may hold an end."""
+    """Decoders and workers notice by their pipes, of which no other of them may hold an end."""
     layer = Layer().dir(b"d")
     for number in range(4000):
         layer = layer.file(b"d/%d" % number, os.urandom(500))
@@ -612,5 +613,5 @@ def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
             children.update(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
     process.kill()
     finished(process)
-    assert len(children) >= 3, "two decoders and a helper"
+    assert len(children) >= 3, "two decoders and a worker"
     assert end_soon(children)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from streamerge import SinkError, cli, layer_files, merge, open_filesystem
+from streamerge import SinkError, layer_files, merge, open_filesystem
+from streamerge.cli import main as cli
 from streamerge.errors import UsageError
 from streamerge.sinks import output as output_module
 from streamerge.sinks.mkfs import image as image_module

@@ -1,4 +1,4 @@
-"""Memory is a promise: peak resident size of the command, as the kernel counts it.
+"""Memory is a expected: peak resident size of the command, as the kernel counts it.
 
 Baseline is the interpreter with click and the decoders, some 25 MiB. On top: what is decoded ahead (20 MiB, which
 all processes share), the codec's windows, a chunk here and there, the spool's memory where there are pipes, and
@@ -152,7 +152,7 @@ def test_a_body_that_shows(large: Path, record_property: Callable[[str, object],
 def test_two_large_layers_and_all_processes(
     large: Path, tmp_path: Path, output: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Both layers are decoded at once, helpers make files; 128 MiB are for all of it."""
+    """Both layers are decoded at once, workers make files; 128 MiB are for all of it."""
     beside = tmp_path / "beside.tar"
     beside.write_bytes(Layer().dir(b"e").link(b"e/kept", b"d/large").tar())
     measured = together(large, beside, large, "-o", tmp_path / output)

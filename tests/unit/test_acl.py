@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from streamerge import DirectorySink, LayerFile, merge
-from streamerge.acl import parse_acl
 from streamerge.errors import FormatError
+from streamerge.tar.acl import parse_acl
 from tests.conftest import missing
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer

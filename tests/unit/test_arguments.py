@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from streamerge.arguments import id_map, patterns, size, source_date_epoch
-from streamerge.cli import command
+from streamerge.cli.arguments import id_map, patterns, size, source_date_epoch
+from streamerge.cli.main import command
 from streamerge.errors import SinkError
 
 CONTEXT = click.Context(command)

@@ -11,9 +11,9 @@ import pytest
 from streamerge import CpioSink, Options, SinkError, merge, open_cpio
 from streamerge.codecs import Codec
 from streamerge.codecs.initramfs import cpio_codec, encode_initramfs
-from streamerge.cpioheader import MAX_BODY, Inode, end_of_archive, newc_header, padding
 from streamerge.entry import Entry, Kind
-from streamerge.tarencode import implicit_directory
+from streamerge.sinks.cpio.header import MAX_BODY, Inode, end_of_archive, newc_header, padding
+from streamerge.tar.encode import implicit_directory
 from tests.support.layers import SECOND, Dialect, Layer
 from tests.support.merged import BytesLayer, BytesOutput
 from tests.support.strict_cpio import members, tree_of
@@ -166,7 +166,7 @@ def test_a_path_that_a_layer_repeats() -> None:
 
 
 def test_links_of_a_layer_that_repeats_a_path() -> None:
-    """Found by tests/property/test_cpio.py: the first attempt met a link that the layers' final course had not."""
+    """Found by tests/property/test_cpio.py: the first one_pass met a link that the layers' final course had not."""
     layer = Layer().file(b"t", b"x").link(b"a", b"t").file(b"a", b"last").file(b"b").file(b"b")
     shown = tree_of(archive([layer]))
     assert (shown[b"a"].content, shown[b"t"].content) == (b"last", b"x")

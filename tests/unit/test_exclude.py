@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamerge.exclude import Exclude
+from streamerge.rules.exclude import Exclude
 from tests.conftest import missing
 
 

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from streamerge.errors import FormatError
-from streamerge.links import Held, Inode, Links
+from streamerge.rules.links import Held, Links, Origin
 
 
 @dataclass
@@ -46,7 +46,7 @@ def held(links: Links, facts: Facts, *pairs: tuple[bytes, bytes]) -> list[Held]:
     return made
 
 
-def outcome(links: Links) -> tuple[dict[Inode, bytes], dict[bytes, bytes]]:
+def outcome(links: Links) -> tuple[dict[Origin, bytes], dict[bytes, bytes]]:
     promoted, remaining = links.finish()
     return promoted, {link.path: target for link, target in remaining}
 
@@ -63,16 +63,16 @@ class TestWithinALayer:
         links, facts = Links(), Facts(1, hidden={b"t": 99})
         held(links, facts, (b"l", b"t"), (b"m", b"t"))
         links.settle(facts)
-        assert links.bound_in(1) == {Inode(1, 99)}
+        assert links.bound_in(1) == {Origin(1, 99)}
         assert links.bound_in(0) == set()
-        assert outcome(links) == ({Inode(1, 99): b"l"}, {b"m": b"l"})
+        assert outcome(links) == ({Origin(1, 99): b"l"}, {b"m": b"l"})
 
     def test_to_what_will_be_hidden(self) -> None:
         links, facts = Links(), Facts(1)
         held(links, facts, (b"l", b"t"))
         facts.hidden[b"t"] = 99
         links.settle(facts)
-        assert outcome(links) == ({Inode(1, 99): b"l"}, {})
+        assert outcome(links) == ({Origin(1, 99): b"l"}, {})
 
     @pytest.mark.parametrize("order", sorted(permutations(range(3))), ids=str)
     def test_chains_in_any_order(self, order: tuple[int, ...]) -> None:
@@ -81,7 +81,7 @@ class TestWithinALayer:
         held(links, facts, *(pairs[n] for n in order))
         links.settle(facts)
         first = pairs[order[0]][0]
-        assert outcome(links) == ({Inode(1, 99): first}, {path: first for path, _ in pairs if path != first})
+        assert outcome(links) == ({Origin(1, 99): first}, {path: first for path, _ in pairs if path != first})
 
     def test_through_hidden_links(self) -> None:
         links, facts = Links(), Facts(1, shown={b"t"}, hidden_links={b"h": b"g", b"g": b"t"})
@@ -96,7 +96,7 @@ class TestWithinALayer:
         facts.hidden[b"t"] = 20
         held(links, facts, (b"l", b"t"))
         links.settle(facts)
-        assert outcome(links)[0] == {Inode(1, 10): b"k", Inode(1, 20): b"l"}
+        assert outcome(links)[0] == {Origin(1, 10): b"k", Origin(1, 20): b"l"}
 
     @pytest.mark.parametrize(
         "pairs",
@@ -147,15 +147,15 @@ class TestAcrossLayers:
     def test_hidden_in_an_older_one(self) -> None:
         links = self.wanting()
         links.settle(Facts(4, hidden={b"t": 7}))
-        assert links.bound_in(4) == {Inode(4, 7)}
-        assert outcome(links) == ({Inode(4, 7): b"l"}, {b"m": b"l"})
+        assert links.bound_in(4) == {Origin(4, 7)}
+        assert outcome(links) == ({Origin(4, 7): b"l"}, {b"m": b"l"})
 
     def test_through_links_of_an_older_one(self) -> None:
         links = self.wanting()
         links.settle(Facts(4, hidden_links={b"t": b"u"}))
         assert links.wanting
         links.settle(Facts(3, shown={b"t"}, hidden={b"u": 7}))
-        assert outcome(links) == ({Inode(3, 7): b"l"}, {b"m": b"l"})
+        assert outcome(links) == ({Origin(3, 7): b"l"}, {b"m": b"l"})
 
     def test_the_layer_that_turns_it_does_not_kill_the_new_target(self) -> None:
         """The hidden link t -> u is of layer 4, whose whiteout of u acts on older layers but not on its links."""
@@ -204,7 +204,7 @@ class TestAcrossLayers:
         facts = Facts(4, hidden={b"u": 7})
         held(links, facts, (b"t", b"u"))
         links.settle(facts)
-        assert outcome(links) == ({Inode(4, 7): b"l"}, {b"m": b"l", b"t": b"l"})
+        assert outcome(links) == ({Origin(4, 7): b"l"}, {b"m": b"l", b"t": b"l"})
 
     def test_fresh_links_are_forgotten_with_their_layer(self) -> None:
         links, facts = Links(), Facts(5, hidden={b"x": 3})
@@ -213,7 +213,7 @@ class TestAcrossLayers:
         older = Facts(4, hidden={b"l": 8})
         held(links, older, (b"m", b"l"))
         links.settle(older)
-        assert outcome(links)[0] == {Inode(5, 3): b"l", Inode(4, 8): b"m"}
+        assert outcome(links)[0] == {Origin(5, 3): b"l", Origin(4, 8): b"m"}
 
 
 class TestOrder:
@@ -224,7 +224,7 @@ class TestOrder:
         links.settle(newer)
         held(links, older, (b"a", b"t"))
         links.settle(older)
-        assert outcome(links) == ({Inode(1, 7): b"z"}, {b"a": b"z"})
+        assert outcome(links) == ({Origin(1, 7): b"z"}, {b"a": b"z"})
 
     def test_nothing_held(self) -> None:
         links = Links()

@@ -6,9 +6,9 @@ import pytest
 
 from streamerge.entry import Entry
 from streamerge.errors import FormatError
-from streamerge.metadata import Metadata, metadata, parse_time, xattrs
 from streamerge.streams import ChunkStream
-from streamerge.tarreader import TarReader
+from streamerge.tar.metadata import Metadata, metadata, parse_time, xattrs
+from streamerge.tar.reader import TarReader
 from tests.support.layers import SECOND, Dialect, Layer
 
 BIG = 4294967294

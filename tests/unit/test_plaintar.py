@@ -1,4 +1,4 @@
-"""Entries made plain for the tools, losses counted, and the survey that looks at a merge first."""
+"""Entries made plain for the tools, losses counted, and the tree_size that looks at a merge first."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import pytest
 from streamerge import SinkError, merge
 from streamerge.entry import Entry
 from streamerge.errors import FormatError
-from streamerge.metadata import metadata
-from streamerge.sinks.losses import EROFS_TAR, EXT4_TAR, OLD_SQUASHFS_TOOLS, SQUASHFS, SQUASHFS_TOOLS, Keeps, Losses
+from streamerge.sinks.losses import (
+    EROFS_TAR,
+    EXT4_TAR,
+    OLD_SQUASHFS_TOOLS,
+    SQUASHFS,
+    SQUASHFS_TOOLS,
+    Capabilities,
+    LossReport,
+)
 from streamerge.sinks.mkfs.plaintar import link_to, plain_entry, whole_file
-from streamerge.sinks.survey import BLOCK, Survey
+from streamerge.sinks.treesize import BLOCK, TreeSize
 from streamerge.streams import ChunkStream
-from streamerge.tarencode import raw
-from streamerge.tarreader import TarReader
+from streamerge.tar.encode import raw
+from streamerge.tar.metadata import metadata
+from streamerge.tar.reader import TarReader
 from tests.support.layers import SECOND, Dialect, Layer
 from tests.support.merged import BytesLayer
 
@@ -59,7 +67,7 @@ def test_a_plain_entry_is_left_alone() -> None:
         (EROFS_TAR, -5, -5),
     ],
 )
-def test_times_are_as_near_as_can_be(dialect: Dialect, keeps: Keeps, given: int, held: int) -> None:
+def test_times_are_as_near_as_can_be(dialect: Dialect, keeps: Capabilities, given: int, held: int) -> None:
     """sqfstar 4.5 stops at a time before 1970."""
     entry = only(Layer().file(b"a", mtime=given * SECOND), dialect)
     assert metadata(again(plain_entry(entry, keeps))).mtime == held * SECOND
@@ -68,8 +76,8 @@ def test_times_are_as_near_as_can_be(dialect: Dialect, keeps: Keeps, given: int,
 def test_late_times_in_plain_octal() -> None:
     """The hot loop gives such files away without an Entry; the sinks must look at the first digit."""
     entry = only(Layer().file(b"a", mtime=(1 << 32) * SECOND))
-    assert Losses(EXT4_TAR).wants(b"a", 0, entry.header)
-    assert not Losses(EXT4_TAR).wants(b"a", 0, only(Layer().file(b"a", mtime=((1 << 31) - 1) * SECOND)).header)
+    assert LossReport(EXT4_TAR).wants(b"a", 0, entry.header)
+    assert not LossReport(EXT4_TAR).wants(b"a", 0, only(Layer().file(b"a", mtime=((1 << 31) - 1) * SECOND)).header)
     assert lost(EXT4_TAR, Layer().file(b"a", mtime=(1 << 32) * SECOND)) == ["times out of range: 1"]
     assert metadata(again(plain_entry(entry, EXT4_TAR))).mtime == ((1 << 31) - 1) * SECOND
 
@@ -152,8 +160,8 @@ def test_a_sparse_file_made_whole() -> None:
 # --- losses --------------------------------------------------------------------------------------
 
 
-def lost(keeps: Keeps, *layers: Layer) -> list[str]:
-    losses = Losses(keeps)
+def lost(keeps: Capabilities, *layers: Layer) -> list[str]:
+    losses = LossReport(keeps)
     for layer in layers:
         losses.note(only(layer))
     said: list[str] = []
@@ -191,23 +199,23 @@ def test_names_that_old_tools_cut_short_or_leave_out() -> None:
     """mkfs.erofs: names of 255 bytes lost one before 1.8.5, and files named lost+found were skipped before 1.6."""
     old = replace(EROFS_TAR, longest_name=254, lost_and_found=False)
     header = only(Layer().file(b"a")).header
-    assert not Losses(old).wants(b"d/" + b"n" * 254, 2, header)
-    assert Losses(old).wants(b"d/" + b"n" * 255, 2, header)
-    assert Losses(old).wants(b"d/lost+found2", 2, header)
-    assert not Losses(EROFS_TAR).wants(b"d/" + b"n" * 255, 2, header)
-    assert not Losses(EROFS_TAR).wants(b"d/lost+found2", 2, header)
+    assert not LossReport(old).wants(b"d/" + b"n" * 254, 2, header)
+    assert LossReport(old).wants(b"d/" + b"n" * 255, 2, header)
+    assert LossReport(old).wants(b"d/lost+found2", 2, header)
+    assert not LossReport(EROFS_TAR).wants(b"d/" + b"n" * 255, 2, header)
+    assert not LossReport(EROFS_TAR).wants(b"d/lost+found2", 2, header)
     assert lost(old, Layer().dir(b"d/lost+found")) == ["names like lost+found: 1"]
     with pytest.raises(SinkError, match="its name has 255 bytes"):
         lost(old, Layer().file(b"n" * 255))
 
 
-# --- the survey ----------------------------------------------------------------------------------
+# --- the tree_size ----------------------------------------------------------------------------------
 
 
-def surveyed(*layers: Layer) -> Survey:
-    survey = Survey()
-    merge([BytesLayer(layer.tar()) for layer in layers], survey)
-    return survey
+def surveyed(*layers: Layer) -> TreeSize:
+    tree_size = TreeSize()
+    merge([BytesLayer(layer.tar()) for layer in layers], tree_size)
+    return tree_size
 
 
 def test_what_takes_blocks() -> None:
@@ -229,9 +237,9 @@ def test_what_takes_inodes() -> None:
 def test_further_names_of_symlinks_may_take_inodes() -> None:
     """mke2fs makes each name of a symlink in a directory a symlink of its own."""
     layer = Layer().symlink(b"a", b"t").link(b"b", b"a").link(b"c", b"b").file(b"d").link(b"e", b"d")
-    survey = Survey(splits_symlinks=True)
-    merge([BytesLayer(layer.tar())], survey)
-    assert survey.inodes == surveyed(layer).inodes + 2
+    tree_size = TreeSize(splits_symlinks=True)
+    merge([BytesLayer(layer.tar())], tree_size)
+    assert tree_size.inodes == surveyed(layer).inodes + 2
 
 
 def test_directories_grow_with_their_names() -> None:

@@ -10,7 +10,7 @@ import pytest
 from streamerge import Entry, LayerError, Stream, TarSink, merge
 from streamerge.errors import StreamergeError
 from streamerge.interfaces import BeginAgain, Preview
-from streamerge.sinks.survey import Survey
+from streamerge.sinks.treesize import TreeSize
 from tests.support import tree
 from tests.support.layers import SECOND, Layer
 from tests.support.merged import BytesLayer, BytesOutput
@@ -25,11 +25,11 @@ class Curious(TarSink):
         self.output = BytesOutput()
         super().__init__(self.output)
         self.root: Entry | None = None
-        self.survey = Survey()
+        self.tree_size = TreeSize()
         self.doubts = 0
 
     def prepare(self, preview: Preview) -> None:
-        preview.merge_into(self.survey)
+        preview.merge_into(self.tree_size)
         self.root = preview.root()
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
@@ -58,7 +58,7 @@ def test_a_sink_learns_of_root_links_and_sizes(reopenable: bool) -> None:
     merge([BytesLayer(layer.tar(), reopenable=reopenable) for layer in (BASE, newer)], sink)
     assert sink.root is not None
     assert sink.root.path == b""
-    assert (sink.survey.inodes, dict(sink.survey.links.names)) == (4, {b"d/a": 2})
+    assert (sink.tree_size.inodes, dict(sink.tree_size.links.names)) == (4, {b"d/a": 2})
     assert sink.output.data is not None
     assert set(tree.from_tar(sink.output.data)) == {b"", b"d", b"d/a", b"d/b", b"d/c"}
 

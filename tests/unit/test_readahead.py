@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from streamerge.errors import LayerError
-from streamerge.forked import ForkedStream
 from streamerge.interfaces import Layer, Stream
-from streamerge.readahead import ReadAhead, ThreadStream
+from streamerge.parallel.decoder import DecoderStream
+from streamerge.parallel.readahead import ReadAhead, ThreadStream
 from streamerge.streams import ChunkStream, Reader
 from tests.support.descriptors import descriptors, still_open
 from tests.support.merged import BytesLayer
@@ -127,7 +127,7 @@ class TestWhoReads:
         [
             (Reader.NOBODY, True, ChunkStream),
             (Reader.THREAD, True, ThreadStream),
-            (Reader.PROCESS, True, ForkedStream),
+            (Reader.PROCESS, True, DecoderStream),
             (Reader.PROCESS, False, ThreadStream),
         ],
     )
@@ -238,8 +238,8 @@ class TestBounds:
             for _ in range(200):
                 stream.read()
             at_hand, following = ahead._open
-            assert isinstance(at_hand, ForkedStream)
-            assert isinstance(following, ForkedStream)
+            assert isinstance(at_hand, DecoderStream)
+            assert isinstance(following, DecoderStream)
             assert (len(at_hand.held), len(following.held)) == (4, 12)
 
 

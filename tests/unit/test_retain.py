@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streamerge import retain
+from streamerge.engine import retain
+from streamerge.engine.retain import Retainer, RetainMethod, Spool, SpooledLayer
 from streamerge.errors import SinkError
-from streamerge.retain import Means, Retainer, Spool, SpooledLayer
 from streamerge.streams import ChunkStream, Reader
-from streamerge.tarreader import TarReader
+from streamerge.tar.reader import TarReader
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer
 
@@ -178,7 +178,7 @@ class TestRetainer:
         retainer = Retainer([BytesLayer(b""), layer], spool)
         reader = TarReader(layer.open())
         retainer.note_globals(1, reader.global_records)
-        retainer.begin(1, Means.SPOOL)
+        retainer.begin(1, RetainMethod.SPOOL)
         offsets = {}
         while (entry := reader.next_entry()) is not None:
             offsets[entry.path] = entry.offset
@@ -207,7 +207,7 @@ class TestRetainer:
         retainer.end([offsets[b"b"]])
         assert 0 < spool.end < before
         assert [b"".join(body) for _, body in retainer.recall(1, [offsets[b"b"]])] == [b"2"]
-        retainer.begin(0, Means.SPOOL)
+        retainer.begin(0, RetainMethod.SPOOL)
         retainer.end([])
         assert [b"".join(body) for _, body in retainer.recall(1, [offsets[b"b"]])] == [b"2"]
         spool.close()
@@ -228,20 +228,20 @@ class TestRetainer:
     def test_what_it_wants(self) -> None:
         spool = Spool(8 << 20)
         retainer = Retainer([], spool)
-        assert retainer.wants(1 << 40, Means.SPOOL)
-        assert not retainer.wants(0, Means.POSITION)
-        assert retainer.wants(4 << 20, Means.SPOOL_SMALL)
-        assert not retainer.wants((4 << 20) + 1, Means.SPOOL_SMALL)
+        assert retainer.wants(1 << 40, RetainMethod.SPOOL)
+        assert not retainer.wants(0, RetainMethod.POSITION)
+        assert retainer.wants(4 << 20, RetainMethod.SPOOL_SMALL)
+        assert not retainer.wants((4 << 20) + 1, RetainMethod.SPOOL_SMALL)
         spool.write(NOISE)
-        assert not retainer.wants(1, Means.SPOOL_SMALL), "half of the memory is as much as most images need"
+        assert not retainer.wants(1, RetainMethod.SPOOL_SMALL), "half of the memory is as much as most images need"
         spool.memory = 16 << 20
         spool.write(NOISE)
-        assert not retainer.wants(1, Means.SPOOL_SMALL)
+        assert not retainer.wants(1, RetainMethod.SPOOL_SMALL)
         retainer.expect_links()
-        assert retainer.wants(1, Means.SPOOL_SMALL)
+        assert retainer.wants(1, RetainMethod.SPOOL_SMALL)
         spool.write(NOISE * 2)
-        assert not retainer.wants(1, Means.SPOOL_SMALL)
-        assert retainer.wants(1, Means.SPOOL)
+        assert not retainer.wants(1, RetainMethod.SPOOL_SMALL)
+        assert retainer.wants(1, RetainMethod.SPOOL)
         spool.close()
 
 

@@ -29,7 +29,7 @@ from streamerge import (
 )
 from streamerge import Image as Opened
 from streamerge.interfaces import Stream
-from streamerge.sources.extent import Extent
+from streamerge.sources.fileblob import Extent
 from tests.support.images import (
     LAYER,
     MANIFEST,
@@ -77,9 +77,9 @@ def merge_fails(image: Opened, error: type[StreamergeError], match: str) -> Stre
     return caught.value
 
 
-def opened(place: Place, directory: Path, which: str = "", transport: str = "oci", **wishes: object) -> Opened:
+def opened(place: Place, directory: Path, which: str = "", transport: str = "oci", **options: object) -> Opened:
     path = place.write(directory / "image")
-    return open_image(f"{transport}:{path}{which}", **wishes)  # type: ignore[arg-type]  # as tests ask
+    return open_image(f"{transport}:{path}{which}", **options)  # type: ignore[arg-type]  # as tests ask
 
 
 def packed(place: Place, directory: Path, which: str = "", transport: str = "oci-archive") -> Opened:
@@ -380,7 +380,7 @@ class TestPlatform:
 
 
 class TestVerification:
-    """Each promise broken alone; ``--no-verify`` takes what can be read all the same."""
+    """Each expected broken alone; ``--no-verify`` takes what can be read all the same."""
 
     @pytest.mark.parametrize("packing", ["", "gzip", "zstd"])
     @pytest.mark.parametrize("broken", ["digest", "diff_id"])

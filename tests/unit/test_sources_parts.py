@@ -10,11 +10,11 @@ import pytest
 
 from streamerge import DigestMismatch, ImageError, LayerError, StreamergeError, UnsafePathError, UnsupportedMediaType
 from streamerge.codecs import Codec
-from streamerge.digest import Digest, Hasher, Promise, check, checked
+from streamerge.digest import Digest, Expected, Hasher, check, checked
 from streamerge.sources.archive import Archive
 from streamerge.sources.documents import Config, Descriptor, Index, Manifest, Platform, SavedImage, decode_document
-from streamerge.sources.media import Kind, document_kind, kind_of, layer_type
-from streamerge.sources.places import Directory, safe_name
+from streamerge.sources.filestore import Directory, safe_name
+from streamerge.sources.media import DocumentKind, document_kind, kind_of, layer_type
 from streamerge.sources.platform import parse_platform, rank, this_machine
 from streamerge.sources.reference import Reference, Transport, parse_reference
 from tests.support.descriptors import descriptors, still_open
@@ -88,36 +88,36 @@ class TestDigest:
     @pytest.mark.parametrize("aside", [False, True])
     def test_passes_what_is_right(self, algorithm: str, aside: bool) -> None:
         chunks = [b"a" * 70_000, b"", b"b" * 3] * 40
-        promise = Promise("it", Digest.of(b"".join(chunks), algorithm), sum(map(len, chunks)))
+        expected = Expected("it", Digest.of(b"".join(chunks), algorithm), sum(map(len, chunks)))
         if not aside:
-            assert list(checked(chunks, promise)) == chunks
+            assert list(checked(chunks, expected)) == chunks
             return
         with Hasher() as hasher:
-            assert list(checked(chunks, promise, hasher=hasher)) == chunks
+            assert list(checked(chunks, expected, hasher=hasher)) == chunks
 
     def test_a_wrong_byte_is_told_at_the_end(self) -> None:
-        given = checked([b"ab", b"d"], Promise("it", Digest("sha256", ABC)))
+        given = checked([b"ab", b"d"], Expected("it", Digest("sha256", ABC)))
         assert [next(given), next(given)] == [b"ab", b"d"]
         with pytest.raises(DigestMismatch, match=hashlib.sha256(b"abd").hexdigest()):
             next(given)
 
     def test_too_many_bytes_are_told_at_once(self) -> None:
-        given = checked(iter([b"a"] * 3), Promise("it", size=2))
+        given = checked(iter([b"a"] * 3), Expected("it", size=2))
         assert [next(given), next(given)] == [b"a", b"a"]
         with pytest.raises(DigestMismatch, match="more than 2 bytes"):
             next(given)
 
     def test_too_few(self) -> None:
         with pytest.raises(DigestMismatch, match="only 2 bytes; 3 are promised"):
-            check(b"ab", Promise("it", size=3))
+            check(b"ab", Expected("it", size=3))
 
     def test_an_unknown_algorithm_cannot_be_verified(self) -> None:
         with pytest.raises(DigestMismatch, match="--no-verify"):
-            check(b"", Promise("it", Digest.parse("blake3:abcdef")))
+            check(b"", Expected("it", Digest.parse("blake3:abcdef")))
 
     def test_a_hasher_that_is_left_ends_its_thread(self) -> None:
         with Hasher() as hasher:
-            given = checked([b"a", b"b"], Promise("it", Digest("sha256", ABC)), hasher=hasher)
+            given = checked([b"a", b"b"], Expected("it", Digest("sha256", ABC)), hasher=hasher)
             next(given)
         hasher._thread.join(5)
         assert not hasher._thread.is_alive()
@@ -197,7 +197,7 @@ class TestMediaTypes:
             layer_type("application/vnd.oci.image.layer.v1.tar+gzip+encrypted")
 
     def test_unknown_kinds_are_no_error(self) -> None:
-        assert kind_of("application/vnd.cncf.helm.chart") is Kind.UNKNOWN
+        assert kind_of("application/vnd.cncf.helm.chart") is DocumentKind.UNKNOWN
 
     def test_a_document_that_is_both_is_refused(self) -> None:
         """CVE-2021-41190: an index to one reader, a manifest to another."""

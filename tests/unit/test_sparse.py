@@ -12,9 +12,9 @@ import pytest
 from streamerge import DirectorySink, LayerFile, Options, merge
 from streamerge.entry import Entry
 from streamerge.errors import FormatError, StreamergeError
-from streamerge.sparse import is_sparse, sparse_file
 from streamerge.streams import ChunkStream
-from streamerge.tarreader import TarReader
+from streamerge.tar.reader import TarReader
+from streamerge.tar.sparse import is_sparse, sparse_file
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer
 
@@ -251,7 +251,7 @@ def test_a_map_is_bounded() -> None:
 
 
 def test_a_body_that_ends_early() -> None:
-    """What the reader promises, the pieces still check."""
+    """What the reader expectations, the pieces still check."""
     reader = TarReader(ChunkStream([listed(b"0,5", b"5", b"abcde").tar()]))
     entry = reader.next_entry()
     assert isinstance(entry, Entry)

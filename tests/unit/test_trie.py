@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from streamerge.errors import StreamergeError
 from streamerge.interfaces import Stream
-from streamerge.merge import LayerView, Merge, RepeatedPath
+from streamerge.rules.placing import LayerView, Merge, RepeatedPath
+from streamerge.rules.trie import SEALED, WAITING, WHITED, WRITTEN, Child, Node, directories, leaf, leaf_layer
 from streamerge.streams import ChunkStream
-from streamerge.tarreader import TarReader
-from streamerge.trie import SEALED, WAITING, WHITED, WRITTEN, Child, Node, directories, leaf, leaf_layer
+from streamerge.tar.reader import TarReader
 from tests.support import model
 from tests.support.invariants import check_trie
 from tests.support.layers import Dialect, Kind, Layer
@@ -115,7 +115,7 @@ def placed(merge: Merge, view: LayerView, stream: Stream) -> None:
     """Place all entries of a layer, and check the trie after each."""
     reader = TarReader(stream)
     while (entry := reader.next_entry()) is not None:
-        view.place(entry)
+        view.decide(entry)
         merge.take_released()
         check_trie(merge.root, view.index, any_order=merge.any_order)
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from streamerge.errors import SinkError, UsageError
 from streamerge.interfaces import Sink
 from streamerge.sinks import losses
-from streamerge.sinks.directory import DirectorySink
-from streamerge.sinks.losses import Keeps
+from streamerge.sinks.directory.ownership import Ownership
+from streamerge.sinks.directory.sink import DirectorySink
+from streamerge.sinks.losses import Capabilities
 from streamerge.sinks.mkfs.commands import (
     Command,
     RootDirectory,
@@ -20,14 +21,13 @@ from streamerge.sinks.mkfs.commands import (
     from_tar,
     from_tree,
 )
-from streamerge.sinks.mkfs.extsize import Layout, layout
+from streamerge.sinks.mkfs.ext4_size import Ext4Size, ext4_size
 from streamerge.sinks.mkfs.image import Image
 from streamerge.sinks.mkfs.options import FILESYSTEMS, NOTHING_FREE, FilesystemOptions
-from streamerge.sinks.mkfs.pipe import Plan, TarToTool
+from streamerge.sinks.mkfs.pipe import PipePlan, TarToTool
 from streamerge.sinks.mkfs.tools import Tool, choose_tool, find_program, reads_tars
 from streamerge.sinks.mkfs.tree import Steps, TreeToTool
-from streamerge.sinks.ownership import Ownership
-from streamerge.sinks.survey import Survey
+from streamerge.sinks.treesize import TreeSize
 
 __all__ = ["open_filesystem"]
 
@@ -59,23 +59,25 @@ def open_filesystem(
 # -- by a pipe -------------------------------------------------------------------------------------
 
 
-def _plan(tool: Tool, options: FilesystemOptions) -> Plan:
+def _plan(tool: Tool, options: FilesystemOptions) -> PipePlan:
     settings = _settings(options)
     if tool.kind == "mke2fs":
 
-        def ext4(image: str, _root: RootDirectory, survey: Survey | None) -> Command:
-            assert survey is not None
-            size = _layout(survey, options)
+        def ext4(image: str, _root: RootDirectory, tree_size: TreeSize | None) -> Command:
+            assert tree_size is not None
+            size = _ext4_size(tree_size, options)
             return ext4_command(tool, image, "-", settings, size.size, size.inodes)
 
-        return Plan(ext4, losses.EXT4_TAR, counts=True)
+        return PipePlan(ext4, losses.EXT4_TAR, counts=True)
 
-    def other(image: str, root: RootDirectory, _survey: Survey | None) -> Command:
+    def other(image: str, root: RootDirectory, _tree_size: TreeSize | None) -> Command:
         return from_tar(tool, image, settings, root)
 
     if tool.is_squashfs_tools:
-        return Plan(other, losses.SQUASHFS_TOOLS if tool.keeps_root else losses.OLD_SQUASHFS_TOOLS, tells_root=True)
-    return Plan(other, losses.SQUASHFS if tool.kind == "tar2sqfs" else _erofs_keeps(tool, losses.EROFS_TAR, options))
+        return PipePlan(other, losses.SQUASHFS_TOOLS if tool.keeps_root else losses.OLD_SQUASHFS_TOOLS, tells_root=True)
+    return PipePlan(
+        other, losses.SQUASHFS if tool.kind == "tar2sqfs" else _erofs_keeps(tool, losses.EROFS_TAR, options)
+    )
 
 
 # -- from a directory ------------------------------------------------------------------------------
@@ -85,17 +87,17 @@ def _steps(tool: Tool, options: FilesystemOptions, warn: Callable[[str], None]) 
     settings = _settings(options)
     if tool.kind != "mke2fs":
 
-        def erofs(image: str, tree: str, _root: RootDirectory, _survey: Survey) -> Iterable[Command]:
+        def erofs(image: str, tree: str, _root: RootDirectory, _tree_size: TreeSize) -> Iterable[Command]:
             yield from_tree(tool, image, tree, settings)
 
         return Steps(erofs, _erofs_keeps(tool, losses.EROFS, options))
 
-    def ext4(image: str, tree: str, root: RootDirectory, survey: Survey) -> Iterable[Command]:
-        size = _layout(survey, options)
+    def ext4(image: str, tree: str, root: RootDirectory, tree_size: TreeSize) -> Iterable[Command]:
+        size = _ext4_size(tree_size, options)
         yield ext4_command(tool, image, tree, settings, size.size, size.inodes)
         debugfs = find_program("debugfs")
         if debugfs is not None:
-            yield debugfs_command(debugfs, image, root, inodes=survey.inodes, time=options.time)
+            yield debugfs_command(debugfs, image, root, inodes=tree_size.inodes, time=options.time)
         else:
             warn("the root directory has no mode, owner and time of its own: there is no debugfs, which gives them")
 
@@ -120,7 +122,7 @@ def _check_owners(tool: Tool, options: FilesystemOptions) -> None:
 # -- both ------------------------------------------------------------------------------------------
 
 
-def _erofs_keeps(tool: Tool, keeps: Keeps, options: FilesystemOptions) -> Keeps:
+def _erofs_keeps(tool: Tool, keeps: Capabilities, options: FilesystemOptions) -> Capabilities:
     """What older versions of mkfs.erofs do not keep either.
 
     Before 1.6 files named lost+found are left out, before 1.8.5 a name of 255 bytes is cut short, and before 1.8 the
@@ -137,9 +139,9 @@ def _settings(options: FilesystemOptions) -> Settings:
     return Settings(options.time, options.console.progress, options.arguments)
 
 
-def _layout(survey: Survey, options: FilesystemOptions) -> Layout:
+def _ext4_size(tree_size: TreeSize, options: FilesystemOptions) -> Ext4Size:
     """Size and inodes; those of a size that was asked for where it is enough. Raises SinkError where it is not."""
-    wanted = layout(survey.blocks + survey.directory_blocks, survey.inodes, options.free)
+    wanted = ext4_size(tree_size.blocks + tree_size.directory_blocks, tree_size.inodes, options.free)
     if options.size is None:
         return wanted
     if options.size < wanted.size:

@@ -9,38 +9,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from streamerge.engine.scan import FileByFile
 from streamerge.entry import Entry, Kind
-from streamerge.hotpath import FileByFile
 from streamerge.interfaces import BeginAgain, Preview
-from streamerge.metadata import metadata
 from streamerge.signals import signals_wait
-from streamerge.sinks.losses import Keeps, Losses
+from streamerge.sinks.losses import Capabilities, LossReport
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
 from streamerge.sinks.mkfs.image import Image
 from streamerge.sinks.mkfs.options import Console
 from streamerge.sinks.mkfs.plaintar import link_to, plain_entry, whole_file
 from streamerge.sinks.mkfs.process import Process
 from streamerge.sinks.output import ClosedPipe, PipeOutput
-from streamerge.sinks.survey import LinkMap, Survey
 from streamerge.sinks.tar import TarSink
-from streamerge.sparse import is_sparse
-from streamerge.tarheader import parse_entry
+from streamerge.sinks.treesize import LinkMap, TreeSize
+from streamerge.tar.header import parse_entry
+from streamerge.tar.metadata import metadata
+from streamerge.tar.sparse import is_sparse
 
-__all__ = ["Plan", "TarToTool"]
+__all__ = ["PipePlan", "TarToTool"]
 
 Body = Iterable[bytes | memoryview]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PipePlan:
     """How a tool is to be run: ``command`` gives its command line for an image.
 
     ``tells_root``: it must be told the root directory's metadata. ``counts``: it must be told how large the tree is,
     and what a hard link's own header says must be what its file says.
     """
 
-    command: Callable[[str, RootDirectory, Survey | None], Command]
-    keeps: Keeps
+    command: Callable[[str, RootDirectory, TreeSize | None], Command]
+    keeps: Capabilities
     tells_root: bool = False
     counts: bool = False
 
@@ -54,13 +54,13 @@ class TarToTool(FileByFile):
     any_order = False
     restartable = True
 
-    def __init__(self, plan: Plan, image: Image, console: Console, warn: Callable[[str], None]) -> None:
+    def __init__(self, plan: PipePlan, image: Image, console: Console, warn: Callable[[str], None]) -> None:
         self._plan = plan
         self._image = image
         self._console = console
         self._warn = warn
         self._root = RootDirectory()
-        self._survey: Survey | None = None
+        self._tree_size: TreeSize | None = None
         self._process: Process | None = None
         self._tar: TarSink | None = None
         self._begin()
@@ -68,9 +68,9 @@ class TarToTool(FileByFile):
     def prepare(self, preview: Preview) -> None:
         """Learn what the tool must be told when it starts."""
         if self._plan.counts:
-            self._survey = Survey()
-            preview.merge_into(self._survey)
-            self._links = self._survey.links
+            self._tree_size = TreeSize()
+            preview.merge_into(self._tree_size)
+            self._links = self._tree_size.links
         if self._plan.tells_root:
             root = preview.root()
             self._root = _root_directory(root) if root is not None else RootDirectory()
@@ -128,14 +128,14 @@ class TarToTool(FileByFile):
     # -- the tool ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._losses = Losses(self._plan.keeps)
-        self._links = self._survey.links if self._survey is not None else LinkMap()
+        self._losses = LossReport(self._plan.keeps)
+        self._links = self._tree_size.links if self._tree_size is not None else LinkMap()
         self._inodes: dict[bytes, Entry] = {}
         self._tar = None
         self._ending = False
 
     def _start(self) -> TarSink:
-        command = self._plan.command(self._image.partial, self._root, self._survey)
+        command = self._plan.command(self._image.partial, self._root, self._tree_size)
         self._image.reserve(command.size)
         with signals_wait():
             self._process = process = Process(command, self._console, feeds=True)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from streamerge.entry import Entry, Kind
-from streamerge.metadata import mtime, xattrs
-from streamerge.sinks.losses import Keeps, kind_of_xattr
-from streamerge.sparse import expanded, sparse_file
-from streamerge.tarheader import parse_number
+from streamerge.sinks.losses import Capabilities, kind_of_xattr
+from streamerge.tar.header import parse_number
+from streamerge.tar.metadata import mtime, xattrs
+from streamerge.tar.sparse import expanded, sparse_file
 
 __all__ = ["link_to", "plain_entry", "whole_file"]
 
@@ -27,7 +27,7 @@ _XATTR = b"SCHILY.xattr."
 Piece = bytes | memoryview
 
 
-def plain_entry(entry: Entry, keeps: Keeps, *, gnu: bool = False) -> Entry:
+def plain_entry(entry: Entry, keeps: Capabilities, *, gnu: bool = False) -> Entry:
     """The entry with nothing in its headers that ``keeps`` does not keep; itself, where nothing is to be changed.
 
     ``gnu``: long names are to stand in GNU's own headers, as bytes of no character set. Raises FormatError for an ACL
@@ -73,7 +73,7 @@ def whole_file(entry: Entry, body: Iterable[Piece]) -> tuple[Entry, Iterator[Pie
 
 
 def _with_time(
-    entry: Entry, header: bytes, records: dict[bytes, bytes], keeps: Keeps
+    entry: Entry, header: bytes, records: dict[bytes, bytes], keeps: Capabilities
 ) -> tuple[bytes, dict[bytes, bytes]]:
     """Header and records with the time that the file system can hold which is next to the entry's."""
     seconds, fraction = divmod(mtime(entry), _SECOND)
@@ -88,7 +88,7 @@ def _with_time(
     return header, records
 
 
-def _kept_xattrs(records: dict[bytes, bytes], keeps: Keeps) -> dict[bytes, bytes]:
+def _kept_xattrs(records: dict[bytes, bytes], keeps: Capabilities) -> dict[bytes, bytes]:
     if keeps.keeps_acls:
         return xattrs(records)
     found = xattrs({key: value for key, value in records.items() if not key.startswith(b"SCHILY.acl.")})

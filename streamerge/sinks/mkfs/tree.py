@@ -10,22 +10,22 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from streamerge.engine.scan import SYMLINK, files_of
 from streamerge.entry import Entry
 from streamerge.errors import SinkError
-from streamerge.hotpath import SYMLINK, files_of
-from streamerge.metadata import metadata
 from streamerge.signals import signals_wait
-from streamerge.sinks.directory import DirectorySink
-from streamerge.sinks.losses import Keeps, Losses
+from streamerge.sinks.directory.replace import remove_tree
+from streamerge.sinks.directory.sink import DirectorySink
+from streamerge.sinks.losses import Capabilities, LossReport
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
 from streamerge.sinks.mkfs.image import Image
 from streamerge.sinks.mkfs.options import Console
 from streamerge.sinks.mkfs.plaintar import plain_entry
 from streamerge.sinks.mkfs.process import Process
 from streamerge.sinks.output import partial_name
-from streamerge.sinks.replace import remove_tree
-from streamerge.sinks.survey import Survey
-from streamerge.tarheader import parse_entry
+from streamerge.sinks.treesize import TreeSize
+from streamerge.tar.header import parse_entry
+from streamerge.tar.metadata import metadata
 
 __all__ = ["Steps", "TreeToTool"]
 
@@ -36,8 +36,8 @@ Body = Iterable[bytes | memoryview]
 class Steps:
     """``commands`` gives, for image, tree, root directory and size, the command lines to be run one after another."""
 
-    commands: Callable[[str, str, RootDirectory, Survey], Iterable[Command]]
-    keeps: Keeps
+    commands: Callable[[str, str, RootDirectory, TreeSize], Iterable[Command]]
+    keeps: Capabilities
 
 
 class TreeToTool:
@@ -62,7 +62,7 @@ class TreeToTool:
         self._console = console
         self._warn = warn
         self._tree = new_tree(partial_name(image.path))
-        self._survey = Survey(any_order=True, splits_symlinks=not steps.keeps.linked_symlinks)
+        self._tree_size = TreeSize(any_order=True, splits_symlinks=not steps.keeps.linked_symlinks)
         self._process: Process | None = None
         self._begin()
 
@@ -82,7 +82,7 @@ class TreeToTool:
             if path in odd:
                 self.add(parse_entry(header), (body,))
                 continue
-            self._survey.put(path, cut, header, body)
+            self._tree_size.put(path, cut, header, body)
             if odd:
                 self._tree.write_files(header + body)
 
@@ -93,7 +93,7 @@ class TreeToTool:
     def add(self, entry: Entry, body: Body) -> None:
         """Create one entry."""
         self._losses.note(entry)
-        self._survey.add(entry, body)
+        self._tree_size.add(entry, body)
         if not entry.path:
             data = metadata(entry, with_xattrs=False)
             self._root = RootDirectory(data.mode, data.uid, data.gid, data.mtime // 1_000_000_000)
@@ -102,13 +102,13 @@ class TreeToTool:
     def restart(self) -> None:
         """Remove what is there and begin again."""
         self._tree.restart()
-        self._survey.restart()
+        self._tree_size.restart()
         self._begin()
 
     def finish(self) -> None:
         """Run the tool, make the image appear, and remove the directory."""
         self._tree.complete()
-        for command in self._steps.commands(self._image.partial, self._tree.partial, self._root, self._survey):
+        for command in self._steps.commands(self._image.partial, self._tree.partial, self._root, self._tree_size):
             self._image.reserve(command.size)
             with signals_wait():
                 self._process = Process(command, self._console, feeds=False)
@@ -126,7 +126,7 @@ class TreeToTool:
         self._image.discard()
 
     def _begin(self) -> None:
-        self._losses = Losses(self._steps.keeps)
+        self._losses = LossReport(self._steps.keeps)
         self._root = RootDirectory()
 
     def _remove_tree(self) -> None:

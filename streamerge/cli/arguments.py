@@ -1,0 +1,75 @@
+"""Words of the command line -> values. Each raises click.BadParameter with what it takes."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from streamerge.rules.exclude import Exclude
+from streamerge.sinks.directory.ownership import IdMap
+from streamerge.sinks.mkfs.options import Free
+
+__all__ = ["free", "id_map", "patterns", "reproducible_time", "size", "source_date_epoch"]
+
+_MOST_FREE = 95
+_IDS = (1 << 32) - 1  # the last one means "leave it" to chown(2)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes: 500, 64K, 64M, 2G."""
+    digits = text.upper().removesuffix("B").removesuffix("I")
+    unit = {"K": 10, "M": 20, "G": 30, "T": 40}.get(digits[-1:], 0)
+    digits = digits[:-1] if unit else digits
+    if not digits.isascii() or not digits.isdigit():
+        raise click.BadParameter(f"'{text}' is no size; write 500, 64K, 64M or 2G")
+    return int(digits) << unit
+
+
+def free(text: str) -> Free:
+    """Read room to leave in a file system: a share, 20%, or a number of bytes."""
+    if not text.endswith("%"):
+        return Free(bytes=size(text))
+    digits = text.removesuffix("%")
+    if not digits.isascii() or not digits.isdigit() or int(digits[:4]) > _MOST_FREE:
+        raise click.BadParameter(f"'{text}' is no share; write 0% to {_MOST_FREE}%, or a size")
+    return Free(share=int(digits) / 100)
+
+
+def id_map(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> IdMap:
+    """Read ``CONTAINER:HOST:SIZE``, repeated for each range, as umoci takes it."""
+    ranges = []
+    for text in texts:
+        numbers = text.split(":")
+        if len(numbers) == 2:
+            numbers.append("1")
+        if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
+            raise click.BadParameter(f"'{text}' is not CONTAINER:HOST:SIZE, three numbers")
+        inside, outside, count = (int(number[:20]) for number in numbers)
+        if max(inside, outside) + count > _IDS:
+            raise click.BadParameter(f"'{text}' goes beyond the last id, {_IDS - 1}")
+        ranges.append((inside, outside, count))
+    return IdMap(tuple(ranges))
+
+
+def patterns(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Check gitignore patterns before any work is done."""
+    try:
+        if texts:
+            Exclude(texts)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return texts
+
+
+def source_date_epoch() -> int:
+    """What implicit directories get as their time, in seconds: $SOURCE_DATE_EPOCH, else 0."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "0")
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        raise click.UsageError(f"SOURCE_DATE_EPOCH is '{text}'; it should be a number of seconds")
+    return int(text)
+
+
+def reproducible_time(*, asked: bool) -> int | None:
+    """A file system's own time where it must not be the present: ``asked`` for, or by $SOURCE_DATE_EPOCH; else None."""
+    return source_date_epoch() if asked or "SOURCE_DATE_EPOCH" in os.environ else None

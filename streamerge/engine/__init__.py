@@ -1,0 +1,1 @@
+"""One pass over all layers: what joins the rules to the bytes."""

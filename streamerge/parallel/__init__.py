@@ -1,0 +1,1 @@
+"""Everything that forks or starts threads."""

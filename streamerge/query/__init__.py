@@ -1,0 +1,1 @@
+"""Commands that read an image and write nothing."""

@@ -1,0 +1,1 @@
+"""What shows: the merge rules, pure, without any I/O."""

@@ -1,0 +1,201 @@
+"""The merged root filesystem as a cpio archive, format newc: what the kernel unpacks as an initramfs.
+
+All names of a file carry its inode number and the number of its names; the first one has the body, the others have
+none. Linux (``init/initramfs.c``) makes links of them where it has seen the number before under a count over one,
+GNU cpio at its end. The count must be known with the first name, so that the layers are looked through first.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable
+
+from streamerge.codecs import Codec
+from streamerge.codecs.encoders import Encoder
+from streamerge.codecs.initramfs import cpio_codec, encode_initramfs
+from streamerge.engine.scan import FileByFile
+from streamerge.entry import Entry, Kind
+from streamerge.errors import SinkError
+from streamerge.interfaces import Preview
+from streamerge.sinks.cpio.header import MAX_PATH, Inode, end_of_archive, newc_header, padding
+from streamerge.sinks.losses import CPIO, LossReport
+from streamerge.sinks.output import Output, open_output
+from streamerge.sinks.treesize import LinkMap, TreeSize
+from streamerge.tar.header import parse_entry, parse_number
+from streamerge.tar.metadata import metadata
+from streamerge.tar.sparse import expanded, is_sparse, sparse_file
+
+__all__ = ["CpioSink", "open_cpio"]
+
+_MAX_PIECES = 512
+_MAX_PENDING = 1 << 20
+_TYPES = {
+    Kind.FILE: stat.S_IFREG,
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.CHAR: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+Piece = bytes | memoryview
+
+
+class CpioSink(FileByFile):
+    """Writes entries to an :class:`~streamerge.sinks.output.Output` as one cpio archive.
+
+    ``encoder`` makes a compressor; without one the archive is plain. ``warn`` gets a line for each kind of thing
+    that newc has no room for. Raises SinkError for a file of 4 GiB and for a path that the kernel would skip.
+    Memory: an inode for each file that has several names.
+    """
+
+    any_order = False
+
+    def __init__(
+        self,
+        output: Output,
+        *,
+        encoder: Callable[[], Encoder] | None = None,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.restartable = output.rewinds
+        self._output = output
+        self._new_encoder = encoder
+        self._warn = warn
+        self._links = LinkMap()
+        self._pieces: list[Piece] = []
+        self._begin()
+
+    def prepare(self, preview: Preview) -> None:
+        """Look the layers through for hard links."""
+        tree_size = TreeSize()
+        preview.merge_into(tree_size)
+        self._links = tree_size.links
+
+    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
+        """Append a plain file: what :meth:`add` does, with the least work that is possible."""
+        if self._losses.wants(path, cut, header):
+            self.add(parse_entry(header), (body,))
+            return
+        mode = stat.S_IFREG | parse_number(header[100:108]) & 0o7777
+        uid, gid = parse_number(header[108:116]), parse_number(header[116:124])
+        inode = self._inode(path, mode, uid, gid, parse_number(header[136:148]))
+        self._append(path, inode, (body,), len(body))
+
+    def add(self, entry: Entry, body: Iterable[Piece]) -> None:
+        """Append an entry; a file's holes are written out."""
+        try:
+            self._losses.note(entry)
+            if entry.kind is Kind.HARDLINK:
+                self._add_link(entry.path, self._links.first(entry.target))
+            else:
+                self._add(entry, body)
+        except SinkError as error:
+            raise error.at(path=entry.path) from error.__cause__
+
+    def restart(self) -> None:
+        """Drop everything written so far."""
+        self._output.rewind()
+        self._begin()
+
+    def finish(self) -> None:
+        """Write the trailer and make the output appear."""
+        self._write(end_of_archive(self._size))
+        self._flush()
+        if self._encoder is not None:
+            self._output.write([self._encoder.finish()])
+        self._output.commit()
+        self._losses.tell(self._warn)
+
+    def abort(self) -> None:
+        """Leave nothing behind; a pipe gets no trailer."""
+        self._pieces = []
+        self._output.discard()
+
+    # -- entries -----------------------------------------------------------------------------------
+
+    def _add(self, entry: Entry, body: Iterable[Piece]) -> None:
+        data = metadata(entry, with_xattrs=False)
+        mode = _TYPES[entry.kind] | (0o777 if entry.kind is Kind.SYMLINK else data.mode)
+        inode = self._inode(entry.path, mode, data.uid, data.gid, data.mtime // 1_000_000_000, data.device)
+        if entry.kind is Kind.SYMLINK:
+            self._append_symlink(entry.path, inode, entry.target)
+        elif is_sparse(entry):
+            file = sparse_file(entry, body)
+            self._append(entry.path, inode, expanded(file), file.size)
+        else:
+            self._append(entry.path, inode, body, entry.size)
+
+    def _inode(self, path: bytes, mode: int, uid: int, gid: int, mtime: int, device: tuple[int, int] = (0, 0)) -> Inode:
+        """A new inode, kept where more names of it are to come."""
+        self._last_inode += 1
+        links = self._links.names.get(path, 1)
+        inode = Inode(self._last_inode, mode, uid, gid, links, mtime, device)
+        if links > 1:
+            self._inodes[path] = inode
+        return inode
+
+    def _append_symlink(self, path: bytes, inode: Inode, target: bytes) -> None:
+        if len(target) > MAX_PATH:
+            raise SinkError(f"the symlink's target has {len(target)} bytes; in an initramfs it may have {MAX_PATH}")
+        if inode.links > 1:
+            self._targets[path] = target
+        self._append(path, inode, (target,), len(target))
+
+    def _add_link(self, path: bytes, first: bytes) -> None:
+        """A further name. Nobody links symlinks by number, so that each has its target."""
+        inode = self._inodes.get(first)
+        if inode is None:
+            raise SinkError("a hard link was not foreseen: the layers have changed while they were being merged")
+        if first in self._targets:
+            self._append(path, inode, (self._targets[first],), len(self._targets[first]))
+        else:
+            self._append(path, inode, (), 0)
+
+    def _append(self, path: bytes, inode: Inode, body: Iterable[Piece], size: int) -> None:
+        self._write(newc_header(path, inode, size))
+        for piece in body:
+            self._write(piece)
+        if size % 4:
+            self._write(padding(size))
+
+    # -- bytes -------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._losses = LossReport(CPIO)
+        self._encoder = self._new_encoder() if self._new_encoder is not None else None
+        self._pieces = []
+        self._pending = 0
+        self._size = 0
+        self._last_inode = 0
+        self._inodes: dict[bytes, Inode] = {}
+        self._targets: dict[bytes, bytes] = {}
+
+    def _write(self, piece: Piece) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        self._pending += len(piece)
+        if self._pending >= _MAX_PENDING or len(self._pieces) >= _MAX_PIECES:
+            self._flush()
+
+    def _flush(self) -> None:
+        pieces, self._pieces, self._pending = self._pieces, [], 0
+        if self._encoder is not None:
+            pieces = [packed for packed in map(self._encoder.write, pieces) if packed]
+        if pieces:
+            self._output.write(pieces)
+
+
+def open_cpio(
+    path: str, *, level: int | None = None, fsync: bool = True, warn: Callable[[str], None] = lambda text: None
+) -> CpioSink:
+    """Open a cpio archive for output; ``.gz``, ``.zst``, ``.lz4`` and ``.xz`` compress it as the kernel reads it.
+
+    ``-`` is standard output, never compressed. Raises SinkError, ValueError for a level out of range.
+    """
+    codec = cpio_codec(path)
+    if codec is Codec.NONE:
+        if level is not None:
+            raise ValueError("a level is for compressed archives; name the output .cpio.gz, .cpio.zst, …")
+        return CpioSink(open_output(path, fsync=fsync), warn=warn)
+    encode_initramfs(codec, level)  # a wrong level is an error before anything is created
+    return CpioSink(open_output(path, fsync=fsync), encoder=lambda: encode_initramfs(codec, level), warn=warn)

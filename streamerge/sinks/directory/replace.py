@@ -1,0 +1,164 @@
+"""Where a tree grows, putting it in its place when it is finished, and taking trees away."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+
+from streamerge.errors import show
+from streamerge.sinks.directory.fds import DirectoryFds
+from streamerge.sinks.output import fsync_name, partial_name
+
+__all__ = ["PRIVATE", "make_private", "mounts_in", "remove_tree", "replace_tree", "sync_filesystem"]
+
+PRIVATE = 0o700
+"""The mode of directories of which no other is known, or which we could not work in, while a tree grows."""
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_PATH_ONLY = os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+
+
+def make_private(path: str) -> int:
+    """Make the directory that the tree grows in, and open it."""
+    try:
+        os.mkdir(path, PRIVATE)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        _disinherit(fd)
+    except BaseException:  # there is no sink yet that could be aborted
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        raise
+    return fd
+
+
+def _disinherit(fd: int) -> None:
+    """Give back what a directory above hands down: its group and the bit, where it is setgid, and a default ACL."""
+    if os.fstat(fd).st_gid != os.getegid():
+        os.fchown(fd, -1, os.getegid())
+    os.fchmod(fd, PRIVATE)
+    for name in ("system.posix_acl_default", "system.posix_acl_access"):
+        with contextlib.suppress(OSError):
+            os.removexattr(fd, name)
+
+
+def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> str | None:
+    """Rename ``new`` to ``path``. An empty directory there is replaced, any other only with ``force``.
+
+    With ``force`` the two change places in one step where the kernel can (renameat2(2), RENAME_EXCHANGE).
+    Returns where the old tree is now, for the caller to remove, or None. Raises OSError, SinkError.
+    """
+    old = None
+    try:
+        os.rename(new, path)
+    except OSError as error:
+        if not force or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        old = new if _exchange(new, path) else _move_aside(new, path)
+    if fsync:
+        fsync_name(path)
+    return old
+
+
+def remove_tree(path: str) -> None:
+    """Remove a tree, whatever the modes of its directories. Follows no symlink, and enters no mount.
+
+    Cost: two system calls an entry. Raises OSError, FileNotFoundError where there is none.
+    """
+    if mounted := mounts_in(path):
+        raise OSError(errno.EBUSY, f"'{show(os.fsencode(mounted[0]))}' is mounted in it")
+    _unlock(path, None)
+    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fds = DirectoryFds(root)
+    try:
+        directories = [b""]
+        for directory in directories:  # grows while it is walked: parents before their children
+            directories.extend(_remove_files(fds, directory))
+        for directory in reversed(directories[1:]):
+            fds.drop(directory)
+            parent, _, name = directory.rpartition(b"/")
+            os.rmdir(name, dir_fd=fds.get(parent))
+    finally:
+        fds.close()
+        os.close(root)
+    os.rmdir(path)
+
+
+def _remove_files(fds: DirectoryFds, directory: bytes) -> list[bytes]:
+    """Unlink all that is no directory, and return the directories, opened up so that they can be emptied."""
+    fd = fds.get(directory)
+    below = []
+    with os.scandir(fd) as entries:
+        found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in found:
+        if is_directory:
+            _unlock(name, fd)
+            below.append(directory + b"/" + name if directory else name)
+        else:
+            os.unlink(name, dir_fd=fd)
+    return below
+
+
+def _unlock(name: str | bytes, parent: int | None) -> None:
+    """Let the owner read, write and enter a directory, which need not be readable for that."""
+    fd = os.open(name, _PATH_ONLY, dir_fd=parent)
+    try:
+        os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
+    finally:
+        os.close(fd)
+
+
+def mounts_in(path: str) -> list[str]:
+    """What is mounted at ``path``, an absolute one without symlinks, or below it (proc_pid_mountinfo(5)).
+
+    A bind mount of the same file system looks like any directory, and what is in it is not ours to remove.
+    """
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            points = [os.fsdecode(_ESCAPED.sub(_unescape, line.split(b" ")[4])) for line in file]
+    except OSError:
+        return []
+    return [point for point in points if point == path or point.startswith(path.rstrip("/") + "/")]
+
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8)])
+
+
+def sync_filesystem(fd: int) -> None:
+    """Flush the file system that ``fd`` is on (syncfs(2)). Raises OSError."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):
+        os.sync()
+    elif libc.syncfs(fd) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _exchange(new: str, path: str) -> bool:
+    """Let two trees change places; False where the kernel or the file system cannot."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    names = os.fsencode(new), os.fsencode(path)
+    return bool(libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+
+
+def _move_aside(new: str, path: str) -> str:
+    """The way in two steps; the old tree comes back where the second fails."""
+    old = partial_name(path)
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    return old

@@ -1,0 +1,1 @@
+"""512-byte headers and PAX records <-> entries."""
