@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Self
 
 __all__ = [
+    "Cancelled",
     "DigestMismatch",
     "FormatError",
     "ImageError",
@@ -49,6 +50,7 @@ class StreamergeError(Exception):
         self.index: int | None = None
         self.path: bytes | None = None
         self.offset: int | None = None
+        self.setting: str | None = None
 
     def at(
         self,
@@ -106,6 +108,10 @@ class SinkError(StreamergeError):
 
 class LimitExceeded(StreamergeError):
     """The merge would write more than the caller has allowed."""
+
+
+class Cancelled(StreamergeError):
+    """The observer has cancelled the merge."""
 
 
 class UsageError(StreamergeError):

@@ -1,12 +1,18 @@
-"""A layer's decoded bytes, as they come: streams over chunks and over regular files."""
+"""Streams of bytes: over chunks of any origin, and over regular files.
+
+A stream gives either the stored bytes of a blob or the decoded bytes of a layer; the interface is the same.
+"""
 
 from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Generator, Iterable, Iterator
+from typing import Protocol
 
 from streamerge.errors import LayerError
+from streamerge.fileio import CHUNK, Extent, FileHandle
 
 __all__ = [
     "CHUNK",
@@ -14,36 +20,65 @@ __all__ = [
     "ChunkStream",
     "Chunks",
     "FileStream",
-    "Reader",
-    "file_stamp",
-    "read_chunks",
-    "reader_for",
+    "RawStream",
+    "ReadAheadBy",
+    "Stream",
+    "read_ahead_by",
+    "read_descriptor",
 ]
 
-CHUNK = 1 << 18
-"""Bytes asked of a file at once, and of a decoder."""
-
 WORTH_A_PROCESS = 1 << 17
-"""Compressed bytes from which on a layer is worth a process, which costs as much as decoding this."""
+"""Compressed bytes from which on a layer is worth a process: starting one costs as much as decoding this many."""
 
 
-class Reader(enum.Enum):
-    """Who had best read a stream ahead of the merge."""
+class ReadAheadBy(enum.Enum):
+    """How to read a stream ahead of the merge."""
 
-    NOBODY = "it is short, or shares its memory with the merge"
-    THREAD = "a thread: it may wait for others, and there is no telling what it holds"
-    PROCESS = "a process: it needs nothing but its own memory and descriptors"
-
-
-def reader_for(packed_size: int) -> Reader:
-    """Who had best read a compressed file of that many bytes."""
-    return Reader.PROCESS if packed_size >= WORTH_A_PROCESS else Reader.NOBODY
+    NOTHING = "not at all: it is short, or shares memory with the merge"
+    THREAD = "in a thread: it may have to wait, or may hold anything"
+    PROCESS = "in a process: it needs nothing but its own memory and descriptors"
 
 
-class Chunks:
-    """The part of a stream that is the same wherever its chunks come from; they are given by :meth:`next_chunk`."""
+class Stream(Protocol):
+    """Bytes in order, read once. Inherit from it to get the defaults of its attributes.
 
-    seeks = False
+    ============ ==================================================================================
+    seeks        whether :meth:`skip` costs nothing, however many bytes it skips
+    extent       where the bytes lie, if they are those of a regular file; else None
+    read_ahead   how to read it ahead of the merge
+    ============ ==================================================================================
+    """
+
+    seeks: bool = False
+    read_ahead: ReadAheadBy = ReadAheadBy.THREAD
+
+    @property
+    def extent(self) -> Extent | None:
+        """Where the bytes lie in a regular file; other processes may then read them too."""
+        return None
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Return the next chunk, of any size; ``b""`` at the end. Raises LayerError."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def skip(self, size: int) -> int:
+        """Skip ``size`` bytes; return how many there were, which is fewer only at the end."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the stream holds. May be called twice."""
+        raise NotImplementedError
+
+    def stored(self) -> int | None:
+        """Return how many stored (compressed) bytes have been read so far; None if that is not known."""
+        return None
+
+
+class Chunks(Stream):
+    """The part of a stream that is the same for chunks of any origin; subclasses give :meth:`next_chunk`."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -53,11 +88,21 @@ class Chunks:
         raise NotImplementedError
 
     def read(self) -> bytes:
-        """Return the next chunk, or what :meth:`skip` has left of one; ``b""`` at the end."""
+        """Return the next chunk, or what :meth:`skip` or :meth:`peek` left of one; ``b""`` at the end."""
         if self._rest:
             rest, self._rest = self._rest, b""
             return rest
         return self.next_chunk()
+
+    def peek(self, size: int) -> bytes:
+        """Return the next ``size`` bytes without consuming them; fewer only at the end."""
+        while len(self._rest) < size and (chunk := self.next_chunk()):
+            self._rest += chunk
+        return self._rest[:size]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what is left, chunk by chunk."""
+        return iter(self.read, b"")
 
     def skip(self, size: int) -> int:
         """Read and drop ``size`` bytes."""
@@ -72,12 +117,23 @@ class Chunks:
 
 
 class ChunkStream(Chunks):
-    """A stream over any iterable of chunks; empty chunks are passed over."""
+    """A stream over any iterable of chunks; empty chunks are ignored.
 
-    def __init__(self, chunks: Iterable[bytes], reader: Reader = Reader.THREAD) -> None:
+    ``source`` is the stream that the chunks are made of, if there is one: it is closed along with this one, and
+    counts the stored bytes.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterable[bytes],
+        read_ahead: ReadAheadBy = ReadAheadBy.THREAD,
+        *,
+        source: Stream | None = None,
+    ) -> None:
         super().__init__()
-        self.reader = reader
+        self.read_ahead = read_ahead
         self._chunks = iter(chunks)
+        self._source = source
 
     def next_chunk(self) -> bytes:
         """Return the next chunk that is not empty; ``b""`` at the end."""
@@ -87,64 +143,82 @@ class ChunkStream(Chunks):
         return b""
 
     def close(self) -> None:
-        """End the iteration, where it is a generator."""
-        close = getattr(self._chunks, "close", None)
-        if close is not None:
-            close()
+        """End the iteration, if it is a generator, and close the source."""
+        if isinstance(self._chunks, Generator):
+            self._chunks.close()
+        if self._source is not None:
+            self._source.close()
+
+    def stored(self) -> int | None:
+        """Return how many bytes of the source have been read."""
+        return self._source.stored() if self._source is not None else None
 
 
-class FileStream:
-    """A stream over a regular file, from where its descriptor stands. Owns the descriptor."""
+class FileStream(Stream):
+    """A stream over an extent of a regular file. Skipped bytes are never read."""
 
     seeks = True
+    read_ahead = ReadAheadBy.NOTHING
 
-    def __init__(self, fd: int, name: str) -> None:
-        self._fd = fd
+    def __init__(self, extent: Extent, name: str) -> None:
+        self._file: FileHandle | None = extent.file
+        self._start = self._position = extent.start
+        self._end = extent.start + extent.size
         self._name = name
-        self._start = self._pos = os.lseek(fd, 0, os.SEEK_CUR)
 
     @property
-    def place(self) -> tuple[int, int]:
-        """The descriptor, and where the stream began."""
-        return self._fd, self._start
+    def extent(self) -> Extent | None:
+        """The whole extent; None once the stream is closed."""
+        return Extent(self._file, self._start, self._end - self._start) if self._file is not None else None
+
+    def peek(self, size: int) -> bytes:
+        """Return the next ``size`` bytes without consuming them; fewer only at the end. Raises LayerError."""
+        assert self._file is not None
+        return self._file.read(min(size, self._end - self._position), self._position, self._name)
 
     def read(self) -> bytes:
-        """Return up to :data:`CHUNK` bytes."""
-        chunk = _read(self._fd, self._name)
-        self._pos += len(chunk)
+        """Return up to :data:`CHUNK` bytes; ``b""`` at the end. Raises LayerError."""
+        chunk = self.peek(CHUNK)
+        self._position += len(chunk)
         return chunk
 
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what is left, chunk by chunk."""
+        return iter(self.read, b"")
+
     def skip(self, size: int) -> int:
-        """Seek; what is passed over is never read."""
-        end = os.fstat(self._fd).st_size
-        passed = max(0, min(size, end - self._pos))
-        self._pos = os.lseek(self._fd, self._pos + passed, os.SEEK_SET)
+        """Move on; return how many bytes there were."""
+        passed = max(0, min(size, self._end - self._position))
+        self._position += passed
         return passed
 
     def close(self) -> None:
-        """Close the descriptor."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Drop the reference to the file."""
+        self._file = None
+
+    def stored(self) -> int | None:
+        """Return how far into the extent the stream stands."""
+        return self._position - self._start
 
 
-def file_stamp(fd: int) -> tuple[int, ...]:
-    """What tells a file from another, and from what it was before it was written to."""
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+RawStream = Chunks | FileStream
+"""Streams that can be looked at before they are read, to detect what they hold."""
 
 
-def read_chunks(fd: int, name: str) -> Iterator[bytes]:
-    """Yield what a descriptor gives, up to :data:`CHUNK` bytes at once, and close it. Raises LayerError."""
-    try:
-        while chunk := _read(fd, name):
-            yield chunk
-    finally:
-        os.close(fd)
+def read_ahead_by(raw: Stream) -> ReadAheadBy:
+    """Choose how to read ahead what is decoded from ``raw``: in a process, in a thread, or not at all."""
+    if raw.extent is None:
+        return ReadAheadBy.THREAD
+    return ReadAheadBy.PROCESS if raw.extent.size >= WORTH_A_PROCESS else ReadAheadBy.NOTHING
 
 
-def _read(fd: int, name: str) -> bytes:
-    try:
-        return os.read(fd, CHUNK)
-    except OSError as error:
-        raise LayerError(f"cannot read {name}: {error.strerror}") from error
+def read_descriptor(handle: FileHandle, name: str) -> Iterator[bytes]:
+    """Yield what a pipe or any other descriptor gives, up to :data:`CHUNK` bytes at once. Raises LayerError."""
+    while True:
+        try:
+            chunk = os.read(handle.fd, CHUNK)
+        except OSError as error:
+            raise LayerError(f"cannot read {name}: {error.strerror}") from error
+        if not chunk:
+            return
+        yield chunk

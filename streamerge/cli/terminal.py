@@ -1,18 +1,18 @@
-"""What a person sees meanwhile: a line on a terminal, nothing in a pipe, and one line at the end."""
+"""What the command shows while it works: a line on a terminal, nothing in a pipe, and one line at the end."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Self
 
-from streamerge.engine.merging import Report
-from streamerge.engine.onepass import Observer
-from streamerge.engine.scan import Counts
+from streamerge.errors import show
+from streamerge.observe import Counts, Event, LayerStarted, MergeStarted, Observer, Report, Warned
+from streamerge.query.sizes import show_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Terminal", "show_size", "summary"]
+__all__ = ["Terminal", "summary"]
 
 _MAX_WARNINGS = 20
 
@@ -22,9 +22,10 @@ class Terminal(Observer):
 
     def __init__(self, layers: int, *, quiet: bool = False) -> None:
         self._layers = layers
+        self._names: dict[int, str] = {}
         self._quiet = quiet
         self._warnings = 0
-        self._tally = Counts()
+        self._counts = Counts()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -36,7 +37,7 @@ class Terminal(Observer):
     def __exit__(self, *_: object) -> None:
         self.leave()
         if self._warnings > _MAX_WARNINGS:
-            self._say(f"{self._warnings - _MAX_WARNINGS} more warnings like these")
+            self._print(f"{self._warnings - _MAX_WARNINGS} more warnings like these")
 
     def leave(self) -> None:
         """Leave the terminal to another program, which shows its own progress."""
@@ -44,20 +45,30 @@ class Terminal(Observer):
         if progress is not None:
             progress.stop()
 
-    def layer(self, index: int, name: str, counts: Counts) -> None:
-        """A layer begins."""
-        self._tally = counts
-        if self._progress is not None and self._task is not None:
-            done = self._layers - 1 - index
-            self._progress.update(self._task, description=f"layer {index} ({name})", completed=done)
+    def notify(self, event: Event) -> None:
+        """Show an event, if it is worth showing."""
+        if isinstance(event, MergeStarted):
+            self._counts = event.counts
+        elif isinstance(event, LayerStarted):
+            self._names[event.layer] = event.name
+            if self._progress is not None and self._task is not None:
+                done = self._layers - 1 - event.layer
+                self._progress.update(self._task, description=f"layer {event.layer} ({event.name})", completed=done)
+        elif isinstance(event, Warned):
+            self.warn(self._located(event))
 
-    def warning(self, text: str) -> None:
-        """One line on stderr, unless there have been very many."""
+    def warn(self, text: str) -> None:
+        """Print one line on stderr, unless there have been very many."""
         self._warnings += 1
         if not self._quiet and self._warnings <= _MAX_WARNINGS:
-            self._say(text)
+            self._print(text)
 
-    def _say(self, text: str) -> None:
+    def _located(self, event: Warned) -> str:
+        layer = f"layer {event.layer} ({self._names.get(event.layer, '?')}): " if event.layer is not None else ""
+        path = f"{show(event.path)}: " if event.path is not None else ""
+        return f"{layer}{path}{event.text}"
+
+    def _print(self, text: str) -> None:
         print(f"streamerge: warning: {text}", file=sys.stderr)
 
     def _start(self) -> None:
@@ -68,10 +79,10 @@ class Terminal(Observer):
         terminal = self
 
         class Entries(ProgressColumn):
-            """The counts, read whenever the line is drawn."""
+            """The number of entries, read whenever the line is drawn."""
 
             def render(self, task: Task) -> Text:
-                return Text(f"{terminal._tally.written:,} entries")
+                return Text(f"{terminal._counts.written:,} entries")
 
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -86,7 +97,7 @@ class Terminal(Observer):
 
 
 def summary(report: Report) -> str:
-    """The line at the end of a run."""
+    """Return the line at the end of a merge."""
     layers = _count(report.layers, "layer")
     written = f"{report.written:,} entries written"
     hidden = f"{report.hidden:,} hidden ({show_size(report.hidden_bytes)})"
@@ -96,15 +107,3 @@ def summary(report: Report) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def show_size(size: float) -> str:
-    """Bytes for people: 1.5 GiB.
-
-    >>> show_size(1536)
-    '1.5 KiB'
-    """
-    if size < 1024:
-        return f"{size:.0f} bytes"
-    power = min((int(size).bit_length() - 1) // 10, 4)
-    return f"{size / (1 << 10 * power):.1f} {'KMGT'[power - 1]}iB"

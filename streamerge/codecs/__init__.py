@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING
 
 from streamerge.codecs.feed import CHUNK, Feed
 from streamerge.codecs.magic import HEAD_SIZE, Codec, codec_for_suffix, detect
+from streamerge.streams import ChunkStream, RawStream, Stream, read_ahead_by
 
 if TYPE_CHECKING:
     from streamerge.codecs.encoders import Encoder
 
-__all__ = ["CHUNK", "HEAD_SIZE", "Codec", "codec_for_suffix", "decode", "detect", "encode"]
+__all__ = ["CHUNK", "HEAD_SIZE", "Codec", "codec_for_suffix", "decode", "decoded", "detect", "detect_codec", "encode"]
 
 
 def decode(codec: Codec, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -54,6 +55,21 @@ def decode(codec: Codec, chunks: Iterable[bytes]) -> Iterator[bytes]:
     from streamerge.codecs.members import decode_members
 
     return decode_members(codec, Feed(chunks))
+
+
+def detect_codec(raw: RawStream) -> Codec:
+    """Return the codec of a stream that nothing has been read from; closes it where that raises an error."""
+    try:
+        return detect(raw.peek(HEAD_SIZE))
+    except BaseException:
+        raw.close()
+        raise
+
+
+def decoded(raw: RawStream) -> Stream:
+    """Return the decoded bytes of a stream, whatever its first bytes say it is; the stream itself if it is plain."""
+    codec = detect_codec(raw)
+    return raw if codec is Codec.NONE else ChunkStream(decode(codec, raw.chunks()), read_ahead_by(raw), source=raw)
 
 
 def encode(codec: Codec, level: int | None = None) -> Encoder:

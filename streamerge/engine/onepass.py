@@ -7,186 +7,174 @@ retained files (newest layer first, in stream order), and last the hard links th
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
-from streamerge.engine.retain import DEFAULT_SPOOL_MEMORY, Retainer, RetainMethod, Spool
-from streamerge.engine.scan import Counts, ScanHooks, scan
+from streamerge.engine.context import MergeContext
+from streamerge.engine.retain import RetainBy, Retainer
+from streamerge.engine.scan import ScanHooks, scan
 from streamerge.entry import Entry, Kind
-from streamerge.errors import LimitExceeded, SinkError, StreamergeError, show
-from streamerge.interfaces import Fetches, InFile, Layer, Sink, Stream, Vouched
-from streamerge.parallel.readahead import DEFAULT_READ_AHEAD, ReadAhead
+from streamerge.errors import LimitExceeded
+from streamerge.interfaces import Layer, Run, RunSink, Sink, Takes, TreeSink, takes_runs, takes_trees
+from streamerge.observe import (
+    Counts,
+    EntryDecided,
+    EntryRetained,
+    LayerFinished,
+    LayerStarted,
+    LinkPromoted,
+    MergeStarted,
+    Warned,
+)
+from streamerge.parallel.readahead import ReadAhead
 from streamerge.rules.exclude import Exclude
 from streamerge.rules.links import Held, Origin
-from streamerge.rules.placing import Decision, Merge
-from streamerge.rules.whiteout import Whiteouts, strip_opaque
+from streamerge.rules.placing import Decision, LayerView, Merge
+from streamerge.rules.whiteout import strip_opaque
+from streamerge.streams import Stream
 from streamerge.tar.encode import implicit_directory
-from streamerge.tar.reader import TarReader, Write
+from streamerge.tar.reader import TarReader
 
-__all__ = ["Observer", "OnePass", "Options"]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to merge. Sizes are in bytes.
-
-    ``rescan`` reads each layer's headers first; ``mtime`` (seconds) is what implicit directories get;
-    ``exclude`` holds gitignore patterns of what shall not be written; ``max_entries`` and ``max_bytes`` (of
-    file contents) end the merge before more is. ``read_ahead`` is what may be decoded before its turn; with
-    ``processes`` other processes do it, which are forked: nearly twice as fast, but for programs that have no threads
-    of their own. ``plain`` turns the hot loop off, for the tests that compare.
-    """
-
-    whiteouts: Whiteouts = Whiteouts.OCI
-    rescan: bool = False
-    mtime: int = 0
-    spool_memory: int = DEFAULT_SPOOL_MEMORY
-    read_ahead: int = DEFAULT_READ_AHEAD
-    processes: bool = False
-    exclude: tuple[str, ...] = ()
-    max_entries: int | None = None
-    max_bytes: int | None = None
-    plain: bool = False
-
-
-class Observer:
-    """What a merge tells while it runs; override what you want to hear. Called from the merging thread."""
-
-    def layer(self, index: int, name: str, counts: Counts) -> None:
-        """Reading of a layer begins; ``counts`` goes on counting."""
-
-    def warning(self, text: str) -> None:
-        """Something worth knowing that is no error."""
+__all__ = ["OnePass"]
 
 
 class OnePass:
-    """One pass. ``known`` holds, for layers whose headers were read first, the offsets that are void."""
+    """One pass over the layers of a merge, into a sink. ``counts`` and ``promoted`` tell what it has done."""
 
-    def __init__(
-        self,
-        layers: Sequence[Layer],
-        sink: Sink,
-        options: Options,
-        watch: Observer,
-        spool: Spool,
-        known: dict[int, frozenset[int]],
-    ) -> None:
+    def __init__(self, context: MergeContext, sink: Sink) -> None:
+        options = context.options
         self.counts = Counts()
         self.promoted = 0
-        self._layers = layers
+        self._context = context
         self._sink = sink
-        self._options = options
-        self._watch = watch
-        self._known = known
-        self._retainer = Retainer(layers, spool)
-        self._write: Write | None = getattr(sink, "write", None)
-        self._write_files: Write | None = getattr(sink, "write_files", None)
+        self._run_sink: RunSink | None = sink if takes_runs(sink) else None
+        self._tree_sink: TreeSink | None = sink if takes_trees(sink) else None
+        self._retainer = Retainer(context.open_layer, context.spool)
         self._needed: list[int] = []
         self._waiting: dict[int, array[int]] = {}
         self._limited = options.max_entries is not None or options.max_bytes is not None
+        self._watched = context.observer is not None and context.observer.wants_entries
         self._merge = Merge(
             whiteouts=options.whiteouts,
-            any_order=sink.any_order,
-            warn=self._warn,
+            any_order=Takes.ANY_ORDER in sink.takes,
+            warn=lambda index, path, text: context.notify(Warned(index, path, text)),
             excluded=Exclude(options.exclude) if options.exclude else None,
         )
 
     def run(self) -> None:
-        """Read all layers, newest first, and write what shows. Raises StreamergeError with the layer's index."""
-        newest_first = range(len(self._layers) - 1, -1, -1)
-        layers = [self._layers[index] for index in newest_first]
-        with ReadAhead(layers, self._options.read_ahead, processes=self._options.processes) as ahead:
+        """Read all layers, newest first, and write what shows. Raises StreamergeError that knows its layer."""
+        context = self._context
+        context.notify(MergeStarted(len(context.layers), self.counts))
+        newest_first = range(len(context.layers) - 1, -1, -1)
+        layers: list[Layer] = [context.layers[index] for index in newest_first]
+        options = context.options
+        with (
+            context.locating(),
+            ReadAhead(layers, options.read_ahead, processes=options.processes, check=context.check) as ahead,
+        ):
             streams = ahead.streams()
             for index in newest_first:
-                self._watch.layer(index, self._layers[index].name, self.counts)
-                with _errors_of(index):
-                    self._read_layer(index, next(streams))
-        self._write_epilogue()
+                context.notify(LayerStarted(index, layers[-1 - index].name, layers[-1 - index].size))
+                with context.locating(index):
+                    self._read_layer(index, context.observed(index, next(streams)))
+                context.notify(LayerFinished(index))
+            self._write_epilogue()
 
     # -- one layer ---------------------------------------------------------------------------------
 
     def _read_layer(self, index: int, stream: Stream) -> None:
-        reader = TarReader(stream)
-        if isinstance(self._sink, Fetches) and isinstance(stream, InFile):
-            self._sink.read_from(stream)
-            reader.fetch = self._sink.fetch
-        self._retainer.note_globals(index, reader.global_records)
+        layer = self._context.layers[index]
+        reader = TarReader(stream, extents=Takes.EXTENTS in self._sink.takes)
+        view = self._merge.begin(index, self._context.superseded.get(index))
+        retain_by = _retain_by(layer, stream)
+        self._retainer.begin(index, retain_by, reader.global_records)
         self._needed.clear()
-        view = self._merge.begin(index, self._known.get(index))
-        means = self._means(index, stream)
-        self._retainer.begin(index, means)
+        step = self._stepper(index, reader, view)
+        if self._scans(index):
+            keep_hidden = None if retain_by is RetainBy.OFFSET else self._retainer.keep_hidden
+            scan(reader, view, self._hooks(step, keep_hidden), self.counts)
+        else:
+            while step():
+                pass
+        reader.drain()
+        layer.mark_verified()
+        view.end()
+        self._needed.extend(origin.offset for origin in self._merge.links.bound_in(index))
+        self._retainer.end(self._needed)
+
+    def _scans(self, index: int) -> bool:
+        """Return whether the scan may read this layer: nothing needs a look at every entry."""
+        options = self._context.options
+        looks = self._watched or options.exclude or self._limited or index in self._context.superseded
+        return not looks and (self._run_sink is not None or self._tree_sink is not None)
+
+    def _hooks(self, step: Callable[[], bool], keep_hidden: Callable[[int, memoryview], None] | None) -> ScanHooks:
+        if self._run_sink is not None:
+            return ScanHooks(self._run_sink.write_run, self._write_released, step, keep_hidden)
+        sink = self._tree_sink
+        assert sink is not None
+        enter, add = sink.enter_directory, sink.add_directory
+        return ScanHooks(sink.write_run, self._write_released, step, keep_hidden, enter, add)
+
+    def _stepper(self, index: int, reader: TarReader, view: LayerView) -> Callable[[], bool]:
+        """Return what takes the next entry, whatever it is, from the reader; it returns False at the end."""
 
         def step() -> bool:
             entry = reader.next_entry()
             if entry is None:
                 return False
             if entry.kind is Kind.HARDLINK:
-                self._retainer.expect_links()
-            self._settle(index, entry, view.decide(entry), reader, means)
+                self._retainer.note_link()
+            self._settle(index, entry, view.decide(entry), reader)
             return True
 
-        if self._takes_runs(index):
-            keep = None if means is RetainMethod.POSITION else self._retainer.keep_hidden
-            scan(reader, view, self._door(step, keep), self.counts)
-        else:
-            while step():
-                pass
-        reader.drain()
-        if isinstance(self._sink, Fetches):
-            self._sink.read_from(None)
-        layer = self._layers[index]
-        if isinstance(layer, Vouched):
-            layer.vouch()
-        view.end()
-        self._needed.extend(inode.offset for inode in self._merge.links.bound_in(index))
-        self._retainer.end(self._needed)
+        def watched_step() -> bool:
+            entry = reader.next_entry()
+            if entry is None:
+                return False
+            if entry.kind is Kind.HARDLINK:
+                self._retainer.note_link()
+            path, decision = entry.path, view.decide(entry)
+            hidden_by = view.hidden_by(path) if decision is Decision.HIDE else None
+            self._context.notify(EntryDecided(index, path, entry.kind, entry.size, decision, hidden_by))
+            self._settle(index, entry, decision, reader)
+            return True
 
-    def _door(self, step: Callable[[], bool], keep_hidden: Callable[[int, memoryview], None] | None) -> ScanHooks:
-        write = self._write if self._write is not None else self._write_files
-        assert write is not None
-        door = ScanHooks(write, release=self._write_released, step=step, keep_hidden=keep_hidden)
-        if self._write is None:
-            add = getattr(self._sink, "add_directory", None)
-            door = door._replace(enter=getattr(self._sink, "enter", None), add=add)
-        return door
+        return watched_step if self._watched else step
 
-    def _takes_runs(self, index: int) -> bool:
-        """Whether the hot loop may read this layer: nothing asks for a look at every entry."""
-        plain = self._options.plain or self._options.exclude or self._limited or index in self._known
-        return not plain and (self._write is not None or self._write_files is not None)
-
-    def _settle(self, index: int, entry: Entry, decision: Decision, reader: TarReader, means: RetainMethod) -> None:
-        """Do what the decision says with an entry whose body is next on ``reader``."""
+    def _settle(self, index: int, entry: Entry, decision: Decision, reader: TarReader) -> None:
+        """Carry out the decision on an entry whose body is next on ``reader``."""
         if decision is Decision.KEEP:
-            if entry.verbatim and self._write is not None:
-                self._pass(entry, reader, self._write)
-            else:
-                self._add(entry, reader.body())
+            self._write(entry, reader)
             self._write_released()
         elif decision is Decision.HIDE:
-            self.counts.hidden += 1
-            self.counts.hidden_bytes += entry.size
-            if self._retainer.wants(entry.size, means):
+            self.counts.add(0, 1, entry.size)
+            if self._retainer.wants(entry.size):
                 self._spool(entry, reader)
         elif decision is not Decision.DROP:
-            if not entry.size or self._retainer.wants(entry.size, means):
+            if self._watched:
+                self._context.notify(EntryRetained(index, entry.path, entry.size))
+            if not entry.size or self._retainer.wants(entry.size):
                 self._spool(entry, reader)
             self._needed.append(entry.offset)
             if decision is Decision.WAIT and entry.kind is not Kind.DIRECTORY:
                 self._waiting.setdefault(index, array("Q")).append(entry.offset)
 
-    def _write_released(self) -> None:
-        for inode in self._merge.take_released():
-            self._add_retained(inode)
+    def _write(self, entry: Entry, reader: TarReader) -> None:
+        """Write an entry: byte for byte, as the scan does, where that is possible."""
+        if not entry.verbatim or self._run_sink is None:
+            self._add(entry, reader.body())
+            return
+        if self._limited:
+            self._check_limits(entry)
+        self._run_sink.write_run(Run(entry.prefix + entry.header))
+        reader.pass_body_on(self._run_sink.write_run)
+        self.counts.written += 1
 
-    def _means(self, index: int, stream: Stream) -> RetainMethod:
-        """How this layer's entries can be read again."""
-        if not self._layers[index].reopenable:
-            return RetainMethod.SPOOL
-        return RetainMethod.POSITION if stream.seeks else RetainMethod.SPOOL_SMALL
+    def _write_released(self) -> None:
+        for origin in self._merge.take_released():
+            self._add_retained(origin)
 
     def _spool(self, entry: Entry, reader: TarReader) -> None:
         padding = memoryview(bytes(-entry.size % 512))
@@ -199,63 +187,56 @@ class OnePass:
         self._sink.add(entry, body)
         self.counts.written += 1
 
-    def _pass(self, entry: Entry, reader: TarReader, write: Write) -> None:
-        """Write an entry just as the hot loop does: byte for byte, be there anything in its padding."""
-        if self._limited:
-            self._check_limits(entry)
-        write(entry.prefix + entry.header, -1)
-        reader.pass_body_on(write)
-        self.counts.written += 1
-
     def _check_limits(self, entry: Entry) -> None:
         self.counts.written_bytes += entry.size
-        most = self._options.max_entries
-        if most is not None and self.counts.written >= most:
-            raise LimitExceeded(f"the merged tree has more than {most:,} entries, the limit that was set")
-        most = self._options.max_bytes
-        if most is not None and self.counts.written_bytes > most:
-            raise LimitExceeded(f"the merged tree has more than {most:,} bytes, the limit that was set")
-
-    def _warn(self, index: int, path: bytes, text: str) -> None:
-        self._watch.warning(f"layer {index} ({self._layers[index].name}): {show(path)}: {text}")
+        limit = self._context.options.max_entries
+        if limit is not None and self.counts.written >= limit:
+            raise LimitExceeded(f"the merged tree has more than {limit:,} entries, the limit that was set")
+        limit = self._context.options.max_bytes
+        if limit is not None and self.counts.written_bytes > limit:
+            raise LimitExceeded(f"the merged tree has more than {limit:,} bytes, the limit that was set")
 
     # -- the epilogue ------------------------------------------------------------------------------
 
     def _write_epilogue(self) -> None:
-        for path, inode in self._merge.unlisted():
-            if inode is None:
-                self._add(implicit_directory(path, self._options.mtime), ())
+        for path, origin in self._merge.unlisted():
+            if origin is None:
+                self._add(implicit_directory(path, self._context.options.mtime), ())
             else:
-                self._add_retained(inode)
+                self._add_retained(origin)
         promoted, links = self._merge.links.finish()
         self.promoted = len(promoted)
-        for inode in promoted:
-            self._waiting.setdefault(inode.layer, array("Q")).append(inode.offset)
+        for origin in promoted:
+            self._waiting.setdefault(origin.layer, array("Q")).append(origin.offset)
         for layer in sorted(self._waiting, reverse=True):
-            with _errors_of(layer):
-                for entry, body in self._retainer.recall(layer, sorted(self._waiting[layer])):
-                    path = promoted.get(Origin(layer, entry.offset), entry.path)
-                    self._add(entry.renamed(path), body)
+            with self._context.locating(layer):
+                self._add_waiting(layer, promoted)
         for link, target in links:
             self._add_link(link, target)
 
-    def _add_retained(self, inode: Origin) -> None:
-        for entry, body in self._retainer.recall(inode.layer, [inode.offset]):
-            strip_opaque(entry, self._options.whiteouts)
-            self._add(entry, body)
+    def _add_waiting(self, layer: int, promoted: dict[Origin, bytes]) -> None:
+        """Add a layer's retained files, and its hidden files under the paths of the links promoted to them."""
+        for entry, body in self._retainer.recall(layer, sorted(self._waiting[layer])):
+            self._context.raise_if_cancelled()
+            path = promoted.get(Origin(layer, entry.offset))
+            if path is not None:
+                self._context.notify(LinkPromoted(layer, path))
+            self._add(entry.renamed(path if path is not None else entry.path), body)
+
+    def _add_retained(self, origin: Origin) -> None:
+        with self._context.locating(origin.layer):
+            for entry, body in self._retainer.recall(origin.layer, [origin.offset]):
+                strip_opaque(entry, self._context.options.whiteouts)
+                self._add(entry, body)
 
     def _add_link(self, link: Held, target: bytes) -> None:
-        for entry, body in self._retainer.recall(link.layer, [link.offset]):
-            self._add(entry.retargeted(target), body)
+        with self._context.locating(link.layer):
+            for entry, body in self._retainer.recall(link.layer, [link.offset]):
+                self._add(entry.retargeted(target), body)
 
 
-@contextlib.contextmanager
-def _errors_of(layer: int) -> Iterator[None]:
-    """Errors that pass are of this layer, but for those of the sink and the limits."""
-    try:
-        yield
-    except (SinkError, LimitExceeded):
-        raise
-    except StreamergeError as error:
-        error.at(index=layer)
-        raise
+def _retain_by(layer: Layer, stream: Stream) -> RetainBy:
+    """Return how a layer's entries can be read again."""
+    if not layer.reopenable:
+        return RetainBy.SPOOL
+    return RetainBy.OFFSET if stream.seeks else RetainBy.SPOOL_SMALL

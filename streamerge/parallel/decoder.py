@@ -12,12 +12,12 @@ import mmap
 import os
 import select
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from streamerge.errors import LayerError
-from streamerge.interfaces import Stream
+from streamerge.fileio import Check, no_check
 from streamerge.parallel.process import ForkedProcess, close_pipe_end, new_pipe, pack, unpack
-from streamerge.streams import CHUNK, Chunks
+from streamerge.streams import CHUNK, Chunks, Stream
 
 __all__ = ["SLOT", "DecoderStream", "Slots"]
 
@@ -25,9 +25,12 @@ SLOT = 1 << 20
 """Bytes of a slot. Each is announced once; smaller ones would have the two processes wake each other all the time."""
 
 _MAX_SLOTS = 255  # the number of a slot is one byte on its way
-_MESSAGE = struct.Struct("<II")
+_MESSAGE = struct.Struct("<IIQ")  # slot, size, stored bytes read so far
 _END, _ERROR = 0xFFFFFFFF, 0xFFFFFFFE
 """What stands for a slot's number at the end of the layer, and before an exception of so many bytes."""
+
+
+_CHECK_INTERVAL = 50  # milliseconds
 
 
 class Slots:
@@ -48,7 +51,7 @@ class DecoderStream(Chunks):
     system allows no more processes.
     """
 
-    def __init__(self, stream: Stream, slots: Slots, released: Callable[[], None]) -> None:
+    def __init__(self, stream: Stream, slots: Slots, released: Callable[[], None], check: Check = no_check) -> None:
         super().__init__()
         self.held: set[int] = set()
         """Slots that are the process's to fill, or full and not yet copied."""
@@ -56,7 +59,11 @@ class DecoderStream(Chunks):
         self._released = released
         self._at = self._end = 0  # what is left of the slot at hand
         self._ended = False
+        self._stored: int | None = None
+        self._check = check
+        self._poll = select.poll()
         self._full, full = new_pipe(we_read=True)
+        self._poll.register(self._full, select.POLLIN)
         self._free, free = new_pipe(we_read=False)
         sender = _Sender(slots.memory, full, free)
         try:
@@ -71,7 +78,7 @@ class DecoderStream(Chunks):
         stream.close()
 
     @property
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the process is still there; if not, all that it had to say has been said."""
         return self._child.runs
 
@@ -84,6 +91,10 @@ class DecoderStream(Chunks):
         self.held.update(numbers)
         with contextlib.suppress(BrokenPipeError):  # it has just ended; what it held is given back at its end
             os.write(self._free, numbers)
+
+    def stored(self) -> int | None:
+        """Return how many stored bytes the process had read when it filled the last slot that was taken."""
+        return self._stored
 
     def next_chunk(self) -> bytes:
         """Return the next chunk; ``b""`` at the end."""
@@ -108,7 +119,7 @@ class DecoderStream(Chunks):
     def _next_slot(self) -> bool:
         if self._ended:
             return False
-        slot, size = _MESSAGE.unpack(self._receive(_MESSAGE.size))
+        slot, size, self._stored = _MESSAGE.unpack(self._receive(_MESSAGE.size))
         self._ended = slot in (_END, _ERROR)
         if slot == _ERROR:
             raise unpack(self._receive(size))
@@ -125,6 +136,8 @@ class DecoderStream(Chunks):
     def _receive(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
+            while self._check is not no_check and not self._poll.poll(_CHECK_INTERVAL):
+                self._check()
             piece = os.read(self._full, size - len(data))
             if not piece:
                 raise LayerError("the process that decodes the layer was killed; is memory short?")
@@ -153,34 +166,34 @@ class _Sender:
         os.set_blocking(self._free, False)
         self._poll.register(self._free, select.POLLIN)
         try:
-            self._send(iter(stream.read, b""))
+            self._send(stream)
         except BrokenPipeError:
             raise
         except BaseException as error:
             data = pack(error)
-            os.write(self._full, _MESSAGE.pack(_ERROR, len(data)) + data)
+            os.write(self._full, _MESSAGE.pack(_ERROR, len(data), 0) + data)
 
-    def _send(self, chunks: Iterator[bytes]) -> None:
+    def _send(self, stream: Stream) -> None:
         slot, used = self._take_slot(), 0
-        for chunk in chunks:
+        while chunk := stream.read():
             rest = memoryview(chunk)
             if used + len(rest) > SLOT:
                 self._put(slot, used, rest[: SLOT - used])
-                self._say(slot, SLOT)
+                self._say(slot, SLOT, stream)
                 rest = rest[SLOT - used :]
                 slot, used = self._take_slot(), 0
             self._put(slot, used, rest)
             used += len(rest)
         if used:
-            self._say(slot, used)
-        self._say(_END, 0)
+            self._say(slot, used, stream)
+        self._say(_END, 0, stream)
 
     def _put(self, slot: int, used: int, chunk: memoryview) -> None:
         start = slot * SLOT + used
         self._memory[start : start + len(chunk)] = chunk
 
-    def _say(self, slot: int, size: int) -> None:
-        os.write(self._full, _MESSAGE.pack(slot, size))
+    def _say(self, slot: int, size: int, stream: Stream) -> None:
+        os.write(self._full, _MESSAGE.pack(slot, size, stream.stored() or 0))
 
     def _take_slot(self) -> int:
         while not self._look() and not self._slots:

@@ -1,8 +1,8 @@
-"""Processes that help to write: on two cores, what the system needs for each file is done for two at once.
+"""Worker processes that help a sink to write.
 
-Work is bytes in shared memory, or places in a layer's file, whose descriptor the workers are sent. Of the former, a
-worker says no to what it has no room for, and the caller does it. The latter takes no room: what no worker has begun
-at the end, the caller takes its share of. So nobody waits for anybody until then.
+A job is either bytes in shared memory, or extents of a layer's file, whose descriptor the worker is sent. A worker
+refuses bytes that it has no room for, and the caller processes them itself. Extents take no room: jobs still queued
+at the end are also run by the calling process. So nobody waits until then.
 """
 
 from __future__ import annotations
@@ -14,206 +14,199 @@ import struct
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamerge.errors import SinkError
+from streamerge.fileio import CHUNK, Check, FileHandle, few_descriptors, layer_changed, no_check
 from streamerge.parallel.process import ForkedProcess, can_fork, close_channel, new_channel, pack, unpack
 from streamerge.signals import signals_wait
-from streamerge.sinks.directory.fds import few_enough
-from streamerge.sinks.output import changed
-from streamerge.streams import CHUNK, file_stamp
 from streamerge.tar.header import padded
 
 if TYPE_CHECKING:
     from socket import socket
 
-__all__ = ["ENOUGH", "MOST_PLACES", "Pool"]
+__all__ = ["ENOUGH", "MAX_EXTENTS", "ExtentList", "Pool"]
 
 ENOUGH = 1 << 17
-"""Bytes for which it is worth while to wake a worker: a hundred small files, which take a millisecond."""
+"""Bytes from which on a job is worth waking a worker: a hundred small files, which take a millisecond."""
 
-MOST_PLACES = 256
-"""Places in a file that may be handed over at once."""
+MAX_EXTENTS = 256
+"""Extents in one job."""
 
 _ROOM = 2 * CHUNK
-"""Bytes of a piece of work in memory: more than a decoded chunk, which is what a run comes from."""
+"""Bytes of a job in memory: more than a decoded chunk, which is what a run comes from."""
 
-_WAITING = 3
-"""Pieces of work in memory that a worker may have at once."""
+_JOBS_IN_MEMORY = 3
+"""Jobs in memory that a worker may have at once."""
 
 _GIVEN_BYTES = 1 << 21
-"""Bytes to be fetched that a worker may have when it is given more: enough until somebody looks after it again."""
+"""Bytes in extents that a worker may have and still gets another job: enough until it is looked after again."""
 
-_MOST_FILES = 32
-"""Layers whose files are kept open for what is still to be fetched from them."""
+_MAX_FILES = 32
+"""Layers whose files are kept open for queued jobs."""
 
-_JOB = struct.Struct("<iIQ")  # the piece's place in memory and its size; or _FETCH, and what fetch is called with
-_FETCH = -1
-_LONGEST_JOB = _JOB.size + 16 * MOST_PLACES
-_LONGEST_ANSWER = 1 << 16
+_JOB = struct.Struct("<BIIQ")  # _MAKE, slot, size, 0; or _FETCH, 0, 0, the position to write to, then the extents
+_MAKE: Final = 0
+_FETCH: Final = 1
+_MAX_JOB_BYTES = _JOB.size + 16 * MAX_EXTENTS
+_MAX_ANSWER_BYTES = 1 << 16
 _DONE = b"done"
+_CHECK_INTERVAL = 50  # milliseconds
 
-Places = Sequence[int]
-"""Positions in a file and sizes, in turn."""
+ExtentList = Sequence[int]
+"""Extents of one file: start, size, start, size, …"""
 
 
-class _File:
-    """A layer's file, open as long as anything is to be fetched from it; numbers count up."""
+class _File(NamedTuple):
+    """A layer's file, as it was when the first of its extents came; numbers count up."""
 
-    fd = -1
-
-    def __init__(self, fd: int, number: int) -> None:
-        try:
-            self.fd = os.dup(fd)
-            self._stamp = file_stamp(fd)
-        except OSError as error:
-            raise SinkError(f"cannot keep a layer open: {error.strerror}") from error
-        self.number = number
-
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
+    handle: FileHandle
+    number: int
+    stamp: tuple[int, ...]
 
     def check(self) -> None:
-        """What has been fetched must be what was looked at. Raises SinkError."""
-        if file_stamp(self.fd) != self._stamp:
-            raise changed()
+        """Raise SinkError if the file is no longer what the merge has looked at."""
+        if self.handle.stamp() != self.stamp:
+            raise layer_changed()
 
 
 class _FetchJob(NamedTuple):
-    """Something to fetch. There may be one for every few paths, so the places are packed: 16 bytes each."""
+    """Extents to fetch. There may be a job for every few paths, so they are packed: 16 bytes each."""
 
     file: _File
-    places: array[int]
+    extents: array[int]
     size: int
     to: int
 
 
 Make = Callable[[memoryview], None]
-Fetch = Callable[[int, Places, int], None]
-Report = Callable[[], Counter[str]]
-"""What has been counted; workers tell of it what they have added."""
+"""Makes what a run in memory holds."""
+Fetch = Callable[[int, ExtentList, int, Check], None]
+"""Fetches extents of a descriptor's file to a position of the output."""
+CountRefused = Callable[[], Counter[str]]
+"""Returns what has been counted; workers send what they have added to it."""
 
 
 class _Work(NamedTuple):
     fetch: Fetch
     make: Make
-    report: Report
+    refused: CountRefused
 
 
-def _nothing(_run: memoryview) -> None:
-    """What those make who only fetch."""
+def no_op(_run: memoryview) -> None:
+    """The ``make`` of a pool that only fetches."""
 
 
 class Pool:
-    """``count`` workers that ``make`` what they are given in memory, ``fetch`` what lies in files, and last ``report``.
+    """``count`` workers that ``make`` runs from memory and ``fetch`` extents; at the end they return ``refused``.
 
-    They are started when there is enough for them to do. Where there may be none, as this system does not fork or
-    allows no more processes, the caller does everything. Errors of theirs, SinkError, are raised by whatever is called
-    next.
+    They are started when there is enough to do. Where the system does not fork, or allows no more processes, the
+    caller does all the work. A worker's error, a SinkError, is raised by the next call.
     """
 
-    def __init__(self, count: int, *, fetch: Fetch, make: Make = _nothing, report: Report = Counter) -> None:
-        self._work = _Work(fetch, make, report)
+    def __init__(self, count: int, *, fetch: Fetch, make: Make = no_op, refused: CountRefused = Counter) -> None:
+        self.check: Check = no_check
+        """Called at least every 50 ms while the pool waits, and now and then while the caller fetches."""
+        self._work = _Work(fetch, make, refused)
         self._count = count if can_fork() else 0
         self._fetch_jobs: deque[_FetchJob] = deque()
         self._file: _File | None = None
-        self._files = 0
-        self._most_files = few_enough(_MOST_FILES)
+        self._max_files = few_descriptors(_MAX_FILES)
         self._workers: list[_Worker] = []
 
     @property
-    def helps(self) -> bool:
+    def has_workers(self) -> bool:
         """Whether there are workers, or will be once there is enough to do."""
         return self._count > 0
 
-    def takes(self, run: bytes | memoryview) -> bool:
-        """Have somebody ``make`` a run if there is room for it; False where nobody has. The bytes are copied."""
-        return len(run) <= _ROOM and self._begin() and any(worker.takes(run) for worker in self._workers)
+    def make(self, run: bytes | memoryview) -> bool:
+        """Give a run to a worker that has room for it; return whether one had. The bytes are copied."""
+        return len(run) <= _ROOM and self._start() and any(worker.make(run) for worker in self._workers)
 
-    def read_from(self, file: int) -> None:
-        """From here on places are in this file, whatever becomes of the descriptor. -1: in none."""
-        self._file = None
-        if file >= 0:
-            self._files += 1
-            self._file = _File(file, self._files)
-
-    def fetch(self, places: Places, size: int, to: int = 0) -> None:
-        """Have places of that many bytes fetched, some time before :meth:`wait` or :meth:`finish` returns."""
-        assert self._file is not None
-        job = _FetchJob(self._file, array("Q", places), size, to)
-        if not self._workers and (size < ENOUGH or not self._begin()):
+    def fetch(self, handle: FileHandle, extents: ExtentList, size: int, to: int = 0) -> None:
+        """Fetch extents of ``size`` bytes in all, some time before :meth:`wait` or :meth:`finish` returns."""
+        file = self._remember(handle)
+        job = _FetchJob(file, array("Q", extents), size, to)
+        if not self._workers and (size < ENOUGH or not self._start()):
             self._run(job)
             return
         self._fetch_jobs.append(job)
-        self._share()
-        while self._fetch_jobs and self._fetch_jobs[0].file.number <= self._files - self._most_files:
+        self._hand_out()
+        while self._fetch_jobs and self._fetch_jobs[0].file.number <= file.number - self._max_files:
             self._run(self._fetch_jobs.popleft())
 
     def wait(self) -> None:
         """Return when all work is done."""
         while self._fetch_jobs:
             self._run(self._fetch_jobs.popleft())
-            self._share()
+            self._hand_out()
         for worker in self._workers:
-            worker.wait()
+            worker.wait(self.check)
 
     def finish(self) -> list[Counter[str]]:
-        """Wait for all work, let the workers go, and return what each of them tells."""
+        """Wait for all work, end the workers, and return what each of them has counted."""
         self.wait()
         self._file = None
-        told = [worker.finish() for worker in self._workers]
+        counts = [worker.finish(self.check) for worker in self._workers]
         self._workers.clear()
-        return told
+        return counts
 
     def kill(self) -> None:
-        """End the workers at once; nothing is made any more when this returns."""
+        """End the workers at once; nothing is written any more when this returns."""
         self._fetch_jobs.clear()
         self._file = None
-        self._end_workers()
+        self._kill_workers()
 
-    def _begin(self) -> bool:
-        """Start the workers unless that has been done; False where there may be none."""
+    def _remember(self, handle: FileHandle) -> _File:
+        """Keep a layer's file open while there are jobs that need it."""
+        if self._file is None or self._file.handle is not handle:
+            number = self._file.number + 1 if self._file is not None else 0
+            self._file = _File(handle, number, handle.stamp())
+        return self._file
+
+    def _start(self) -> bool:
+        """Start the workers unless that has been done; return whether there are any."""
         if not self._workers:
             try:
                 for _ in range(self._count):
                     with signals_wait():
                         self._workers.append(_Worker(self._work))
             except OSError:
-                self._end_workers()
+                self._kill_workers()
                 self._count = 0
         return bool(self._workers)
 
-    def _end_workers(self) -> None:
+    def _kill_workers(self) -> None:
         for worker in self._workers:
             worker.kill()
         self._workers.clear()
 
-    def _share(self) -> None:
-        """Give out what workers have time for."""
+    def _hand_out(self) -> None:
+        """Give queued jobs to the workers that have little to do."""
         for worker in self._workers:
             while self._fetch_jobs and worker.has_time():
-                worker.give(self._fetch_jobs.popleft())
+                worker.fetch(self._fetch_jobs.popleft())
 
     def _run(self, job: _FetchJob) -> None:
-        """Do an job here."""
-        self._work.fetch(job.file.fd, job.places, job.to)
+        """Do a job in this process."""
+        self.check()
+        self._work.fetch(job.file.handle.fd, job.extents, job.to, self.check)
         job.file.check()
 
 
 class _Worker:
-    """One process."""
+    """One process, seen from the caller."""
 
     def __init__(self, work: _Work) -> None:
         self._file: _File | None = None  # the one that the process was sent last
-        self._memory = mmap.mmap(-1, _ROOM * _WAITING)
-        self._free = list(range(_WAITING))
-        self._filled = 0  # bytes in the last free place
-        self._given: deque[int | _FetchJob] = deque()  # what is not done yet, in turn: places in memory, and errands
+        self._memory = mmap.mmap(-1, _ROOM * _JOBS_IN_MEMORY)
+        self._free = list(range(_JOBS_IN_MEMORY))
+        self._filled = 0  # bytes in the last free slot
+        self._given: deque[int | _FetchJob] = deque()  # jobs not done yet, in order: slots in memory, and extents
         self._to_fetch = 0
         self._channel, others = new_channel()
         try:
-            self._child = ForkedProcess(lambda: _help(others, self._memory, work))
+            self._process = ForkedProcess(lambda: _serve(others, self._memory, work))
         except OSError:
             close_channel(self._channel)
             raise
@@ -222,11 +215,12 @@ class _Worker:
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
 
-    def takes(self, run: bytes | memoryview) -> bool:
+    def make(self, run: bytes | memoryview) -> bool:
+        """Take a run if there is room; return whether there was."""
         if self._filled + len(run) > _ROOM:
             self._send_filled()
         if not self._filled:
-            self._hear_all()
+            self._receive_all()
             if not self._free:
                 return False
         start = self._free[-1] * _ROOM + self._filled
@@ -237,20 +231,46 @@ class _Worker:
         return True
 
     def has_time(self) -> bool:
-        self._hear_all()
+        """Return whether there is little to fetch."""
+        self._receive_all()
         return self._to_fetch < _GIVEN_BYTES
 
-    def give(self, job: _FetchJob) -> None:
+    def fetch(self, job: _FetchJob) -> None:
+        """Take a job."""
         self._to_fetch += job.size
-        message = _JOB.pack(_FETCH, 0, job.to) + job.places.tobytes()
-        self._send(job, message, job.file)
+        self._send(job, _JOB.pack(_FETCH, 0, 0, job.to) + job.extents.tobytes(), job.file)
+
+    def wait(self, check: Check) -> None:
+        """Return when all jobs are done."""
+        self._send_filled()
+        while self._given:
+            self._receive(check)
+
+    def finish(self, check: Check) -> Counter[str]:
+        """Wait, end the process, and return what it has counted."""
+        self.wait(check)
+        from socket import SHUT_WR
+
+        self._channel.shutdown(SHUT_WR)
+        counted: Counter[str] | BaseException = unpack(self._receive_message(check))
+        self._process.wait()
+        self._close()
+        if isinstance(counted, BaseException):
+            raise counted
+        return counted
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._given.clear()
+        self._close()
 
     def _send_filled(self) -> None:
-        """Hand over what has been gathered in the last of the free places."""
+        """Send what has been gathered in the last free slot."""
         size, self._filled = self._filled, 0
         if size:
-            place = self._free.pop()
-            self._send(place, _JOB.pack(place, size, 0))
+            slot = self._free.pop()
+            self._send(slot, _JOB.pack(_MAKE, slot, size, 0))
 
     def _send(self, job: int | _FetchJob, message: bytes, file: _File | None = None) -> None:
         self._given.append(job)
@@ -260,45 +280,23 @@ class _Worker:
             else:
                 from socket import send_fds
 
-                send_fds(self._channel, [message], [file.fd])
+                send_fds(self._channel, [message], [file.handle.fd])
                 self._file = file
         except ConnectionError:
-            self._hear_all()  # it has gone, and may have said why
+            self._receive_all()  # the process has ended, and may have said why
             raise _killed() from None
 
-    def _hear_all(self) -> None:
+    def _receive_all(self) -> None:
         while self._given and self._poll.poll(0):
-            self._hear()
-
-    def wait(self) -> None:
-        self._send_filled()
-        while self._given:
-            self._hear()
-
-    def finish(self) -> Counter[str]:
-        self.wait()
-        from socket import SHUT_WR
-
-        self._channel.shutdown(SHUT_WR)
-        told: Counter[str] | BaseException = unpack(self._receive())
-        self._child.wait()
-        self._close()
-        if isinstance(told, BaseException):
-            raise told
-        return told
-
-    def kill(self) -> None:
-        self._child.kill()
-        self._given.clear()
-        self._close()
+            self._receive(no_check)
 
     def _close(self) -> None:
         self._file = None
         close_channel(self._channel)
 
-    def _hear(self) -> None:
-        """Take the next answer in, waiting for it if need be. Raises SinkError where it is an error."""
-        answer = self._receive()
+    def _receive(self, check: Check) -> None:
+        """Take the next answer, waiting for it if need be. Raises the error, if it is one."""
+        answer = self._receive_message(check)
         if answer != _DONE:
             error: BaseException = unpack(answer)
             raise error
@@ -309,45 +307,49 @@ class _Worker:
             self._to_fetch -= job.size
             job.file.check()
 
-    def _receive(self) -> bytes:
+    def _receive_message(self, check: Check) -> bytes:
+        while check is not no_check and not self._poll.poll(_CHECK_INTERVAL):
+            check()
         try:
-            answer = self._channel.recv(_LONGEST_ANSWER)
-        except ConnectionError:  # it went before it took all its work; what it said last comes only after that news
-            answer = self._channel.recv(_LONGEST_ANSWER)
+            answer = self._channel.recv(_MAX_ANSWER_BYTES)
+        except ConnectionError:  # it ended before it took all its jobs; its last message comes after that news
+            answer = self._channel.recv(_MAX_ANSWER_BYTES)
         if not answer:
             raise _killed()
         return answer
 
 
 def _killed() -> SinkError:
-    return SinkError("a process that helped to make files was killed; is memory short?")
+    return SinkError("a worker process was killed: is memory short?")
 
 
-# --- in the process ---------------------------------------------------------------------------------
+# --- in the worker process ---------------------------------------------------------------------------
 
 
-def _help(channel: socket, memory: mmap.mmap, work: _Work) -> None:
-    """Do one piece of work after the other, until there will be no more or one goes wrong."""
+def _serve(channel: socket, memory: mmap.mmap, work: _Work) -> None:
+    """Do one job after the other, until there are no more or one fails."""
     from socket import recv_fds  # which is loaded
 
-    view, file = memoryview(memory), -1
-    before = work.report().copy()
+    view = memoryview(memory)
+    file: int | None = None
+    before = work.refused().copy()
     try:
         while True:
-            message, files, *_ = recv_fds(channel, _LONGEST_JOB, 1)
+            message, files, *_ = recv_fds(channel, _MAX_JOB_BYTES, 1)
             if not message:
                 break
             if files:
-                if file >= 0:
+                if file is not None:
                     os.close(file)
                 (file,) = files
-            place, size, to = _JOB.unpack_from(message)
-            if place == _FETCH:
-                work.fetch(file, array("Q", message[_JOB.size :]), to)
+            kind, slot, size, to = _JOB.unpack_from(message)
+            if kind == _FETCH:
+                assert file is not None
+                work.fetch(file, array("Q", message[_JOB.size :]), to, no_check)
             else:
-                work.make(view[place * _ROOM : place * _ROOM + size])
+                work.make(view[slot * _ROOM : slot * _ROOM + size])
             channel.send(_DONE)
-        channel.send(pack(work.report() - before))
+        channel.send(pack(work.refused() - before))
     except BrokenPipeError:
         raise
     except BaseException as error:

@@ -1,9 +1,9 @@
-"""Layers read ahead of the merge, the one at hand and the next older one at once.
+"""Layers read ahead of the merge: the current one and the next older one at once.
 
-Compressed files are decoded by processes of their own (:mod:`streamerge.parallel.decoder`) where the caller allows it,
-everything else that takes its time by threads; what is ahead is bounded in bytes. A stream that seeks (a plain
-file) is handed over untouched: reading it from the page cache gains nothing by help, and hidden bodies can be
-skipped. So is a short one.
+Compressed files are decoded in processes of their own (:mod:`streamerge.parallel.decoder`) where the caller allows it,
+and everything else that takes time in threads; what is ahead is bounded in bytes. A stream that seeks (a plain file) is
+returned untouched: reading it from the page cache gains nothing from a second process, and hidden bodies can be
+skipped. The same holds for short layers.
 """
 
 from __future__ import annotations
@@ -15,36 +15,45 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 from streamerge.errors import StreamergeError
-from streamerge.interfaces import Layer, Stream
+from streamerge.fileio import Check, no_check
+from streamerge.interfaces import Layer
+from streamerge.options import DEFAULT_READ_AHEAD
 from streamerge.parallel.decoder import DecoderStream, Slots
 from streamerge.parallel.process import can_fork
 from streamerge.signals import signals_wait
-from streamerge.streams import Chunks, Reader
+from streamerge.streams import Chunks, ReadAheadBy, Stream
 
-__all__ = ["DEFAULT_READ_AHEAD", "ReadAhead", "ThreadStream"]
-
-DEFAULT_READ_AHEAD = 20 << 20
-"""Decoded bytes that may wait for the merge, of all layers together."""
+__all__ = ["ReadAhead", "ThreadStream"]
 
 _LAYERS_AT_ONCE = 2
-"""Layers that are being decoded: one by each core, on the machines that this is for."""
-_LAYERS_OPEN = 8
-_SLOTS_AT_HAND = 4
-_MOST_BY_A_THREAD = 2 << 20
-"""More would fall out of the caches before it is written: a thread that shares the interpreter hardly runs ahead."""
+"""Layers that are being decoded: one on each core of a two-core machine."""
+_MAX_OPEN = 8
+_SLOTS_FOR_CURRENT = 4
+_MAX_THREAD_BUDGET = 2 << 20
+"""Bytes; more would leave the caches before it is written, and a thread that shares the interpreter is hardly ahead."""
+_CHECK_INTERVAL = 0.05  # seconds
 
 
 class ReadAhead:
-    """Opens layers in the order given and gives their streams, each to be read before the next.
+    """Opens layers in the order given and yields their streams, each to be read before the next.
 
-    Layers that can be opened only once, as pipes are, are opened by a thread: that may take as long as whoever
-    writes them likes. A context manager: leaving it closes what is open, and ends processes and threads.
+    Layers that can be opened only once, such as pipes, are opened in a thread, since opening may take as long as
+    their writer takes. ``check`` is called every 50 ms while a stream waits. A context manager: leaving it closes what
+    is open, and ends processes and threads.
     """
 
-    def __init__(self, layers: Iterable[Layer], budget: int = DEFAULT_READ_AHEAD, *, processes: bool = False) -> None:
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        budget: int = DEFAULT_READ_AHEAD,
+        *,
+        processes: bool = False,
+        check: Check = no_check,
+    ) -> None:
         self._layers = deque(layers)
         self._budget = budget
         self._processes = processes and can_fork()
+        self._check = check
         self._slots: Slots | None = None
         self._open: deque[Stream | StreamergeError] = deque()
 
@@ -58,7 +67,7 @@ class ReadAhead:
                 item.close()
 
     def streams(self) -> Iterator[Stream]:
-        """Yield each layer's stream. Errors of opening are raised where the merge meets them."""
+        """Yield each layer's stream. An error of opening a layer is raised when its turn comes."""
         while self._open or self._layers:
             if not self._open:
                 self._open_next()
@@ -73,7 +82,7 @@ class ReadAhead:
     def _open_next(self) -> None:
         layer = self._layers.popleft()
         if not layer.reopenable:
-            self._open.append(self._by_thread(layer.open))
+            self._open.append(self._in_thread(layer.open))
             return
         try:
             stream = layer.open()
@@ -83,24 +92,23 @@ class ReadAhead:
         with signals_wait():
             self._open.append(self._started(stream))
 
-    def _by_thread(self, opening: Callable[[], Stream]) -> ThreadStream:
-        return ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MOST_BY_A_THREAD))
+    def _in_thread(self, opening: Callable[[], Stream]) -> ThreadStream:
+        return ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MAX_THREAD_BUDGET), self._check)
 
     def _started(self, stream: Stream) -> Stream:
-        """The same stream, read ahead by whom it had best be read."""
-        reader = Reader.NOBODY if stream.seeks else getattr(stream, "reader", Reader.THREAD)
-        if reader is Reader.NOBODY:
+        """Start to read a stream ahead: in a process, in a thread, or not at all. Return what gives its bytes."""
+        if stream.seeks or stream.read_ahead is ReadAheadBy.NOTHING:
             return stream
-        if reader is Reader.PROCESS and self._processes:
+        if stream.read_ahead is ReadAheadBy.PROCESS and self._processes:
             try:
                 self._slots = self._slots or Slots(self._budget)
-                return DecoderStream(stream, self._slots, self._look_ahead)
+                return DecoderStream(stream, self._slots, self._look_ahead, self._check)
             except OSError:
-                self._processes = False  # there may be no more (ulimit -u), which is no reason to fail
-        return self._by_thread(lambda: stream)
+                self._processes = False  # the system allows no more (ulimit -u): fall back to threads
+        return self._in_thread(lambda: stream)
 
     def _look_ahead(self) -> None:
-        """Open what may be opened by now, and see to it that whoever reads ahead has slots to fill."""
+        """Open what may be opened by now, and make sure that decoder processes have slots to fill."""
         while self._layers and self._may_open():
             self._open_next()
         if self._slots is not None and self._slots.free:
@@ -108,31 +116,33 @@ class ReadAhead:
 
     def _may_open(self) -> bool:
         readers = [item for item in self._open if isinstance(item, ThreadStream | DecoderStream)]
-        return len(self._open) < _LAYERS_OPEN and sum(reader.runs for reader in readers) < _LAYERS_AT_ONCE
+        return len(self._open) < _MAX_OPEN and sum(reader.is_running for reader in readers) < _LAYERS_AT_ONCE
 
     def _grant(self, slots: Slots) -> None:
-        """A few slots are enough for the layer at hand; the next one has the time to fill all others."""
-        running = [item for item in self._open if isinstance(item, DecoderStream) and item.runs]
+        """Give free slots to the decoder processes: a few are enough for the current layer, the next gets the rest."""
+        running = [item for item in self._open if isinstance(item, DecoderStream) and item.is_running]
         if len(running) > 1 and running[0] is self._open[0]:
-            at_hand = running.pop(0)
-            at_hand.grant(min(max(_SLOTS_AT_HAND - len(at_hand.held), 0), len(slots.free)))
+            current = running.pop(0)
+            current.grant(min(max(_SLOTS_FOR_CURRENT - len(current.held), 0), len(slots.free)))
         if running:
             running[0].grant(len(slots.free))
 
 
 class _Stopped(Exception):
-    """The merge is over; the thread may go."""
+    """The merge is over; the thread ends."""
 
 
 class ThreadStream(Chunks):
-    """The chunks of what ``opening`` opens, read by a thread, at most ``budget`` bytes and a chunk ahead.
+    """The chunks of what ``opening`` opens, read in a thread, at most ``budget`` bytes and a chunk ahead.
 
     Decoders release the interpreter lock, so on two cores some of decoding and merging overlaps. The thread is
     a daemon, since nothing can wake it from a pipe that never ends. Raises what the stream raises.
     """
 
-    def __init__(self, opening: Callable[[], Stream], budget: int) -> None:
+    def __init__(self, opening: Callable[[], Stream], budget: int, check: Check = no_check) -> None:
         super().__init__()
+        self._check = check
+        self._stream: Stream | None = None
         self._opening = opening
         self._budget = max(budget, 1)
         self._queue: deque[bytes | BaseException] = deque()
@@ -143,15 +153,16 @@ class ThreadStream(Chunks):
         self._thread.start()
 
     @property
-    def runs(self) -> bool:
-        """Whether there is more to come than is here already."""
+    def is_running(self) -> bool:
+        """Return whether there may be more to come than is here already."""
         return self._thread.is_alive()
 
     def next_chunk(self) -> bytes:
         """Return the next chunk; ``b""`` at the end."""
         with self._change:
             while not self._queue:
-                self._change.wait()
+                if not self._change.wait(None if self._check is no_check else _CHECK_INTERVAL):
+                    self._check()
             item = self._queue[0]
             if item:  # the end stays where it is
                 self._queue.popleft()
@@ -162,14 +173,19 @@ class ThreadStream(Chunks):
         return item
 
     def close(self) -> None:
-        """Let the thread go; it closes the stream, be it one that opens only now."""
+        """Tell the thread to end; it closes the stream, even one that it is still opening."""
         with self._change:
             self._stopped = True
             self._change.notify_all()
 
+    def stored(self) -> int | None:
+        """Return how many stored bytes the thread has read."""
+        return self._stream.stored() if self._stream is not None else None
+
     def _run(self) -> None:
         try:
             with contextlib.closing(self._opening()) as stream:
+                self._stream = stream
                 while chunk := stream.read():
                     self._put(chunk)
                 self._put(b"")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from streamerge.cli.terminal import show_size
 from streamerge.errors import show
-from streamerge.sources.blob import BlobLayer
+from streamerge.query.sizes import show_size
+from streamerge.sources.blob import ImageLayer
 from streamerge.sources.image import Image
 
 __all__ = ["describe", "describe_json"]
@@ -39,7 +39,7 @@ def describe_json(image: Image) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def _layer_object(layer: BlobLayer) -> dict[str, object]:
+def _layer_object(layer: ImageLayer) -> dict[str, object]:
     return {
         "index": layer.index,
         "name": layer.name,
@@ -100,7 +100,7 @@ def _layers(image: Image) -> Iterator[str]:
             yield f"      {_fit(layer.history)}"
 
 
-def _identity(layer: BlobLayer) -> str:
+def _identity(layer: ImageLayer) -> str:
     if layer.digest is not None:
         return str(layer.digest)
     return f"{layer.diff_id} (diff_id)" if layer.diff_id is not None else layer.name

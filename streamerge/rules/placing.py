@@ -14,9 +14,10 @@ from typing import Protocol
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import FormatError, LayerError, show
+from streamerge.options import Whiteouts
 from streamerge.rules.links import Held, Links, Origin
 from streamerge.rules.trie import SEALED, WAITING, WHITED, WRITTEN, Node, directories, leaf, leaf_layer
-from streamerge.rules.whiteout import Mark, Whiteouts, classify, strip_opaque
+from streamerge.rules.whiteout import Mark, classify, strip_opaque
 
 __all__ = ["Decision", "Excluded", "LayerView", "Merge", "RepeatedPath", "fingerprint"]
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import FormatError, show
+from streamerge.options import Whiteouts
 from streamerge.rules.placing import fingerprint
-from streamerge.rules.whiteout import Mark, Whiteouts, classify
+from streamerge.rules.whiteout import Mark, classify
 
 __all__ = ["superseded"]
 

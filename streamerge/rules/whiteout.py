@@ -11,8 +11,9 @@ import enum
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import FormatError
+from streamerge.options import Whiteouts
 
-__all__ = ["OVERLAY_OPAQUE", "Mark", "Whiteouts", "classify", "strip_opaque"]
+__all__ = ["OVERLAY_OPAQUE", "Mark", "classify", "strip_opaque"]
 
 _PREFIX = b".wh."
 _AUFS = b".wh..wh."
@@ -25,14 +26,6 @@ _XATTR = b"SCHILY.xattr."
 _UNSUPPORTED = tuple(
     _XATTR + space + b".overlay." + what for space in (b"trusted", b"user") for what in (b"redirect", b"metacopy")
 )
-
-
-class Whiteouts(enum.Enum):
-    """Which conventions count as whiteouts."""
-
-    OCI = "oci"
-    OVERLAY = "overlay"
-    ANY = "any"
 
 
 class Mark(enum.Enum):

@@ -1,4 +1,4 @@
-"""Where a sink's bytes go: a file that appears only when complete, or a pipe.
+"""Where a sink's bytes go: a file that appears only when complete, a pipe, or a file object.
 
 All or nothing: a file grows under a temporary name in its own directory and is renamed at the end, after a
 flush to disk; what was there before stays until then.
@@ -7,36 +7,38 @@ flush to disk; what was there before stays until then.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Protocol
 
-from streamerge.errors import SinkError, show
-from streamerge.signals import point_of_no_return
-from streamerge.streams import CHUNK
+from streamerge.codecs import Codec
+from streamerge.errors import SinkError
+from streamerge.fileio import CHUNK, Check, copy_range, no_check, partial_name, read_at, take_name, write_all, write_at
+
+if TYPE_CHECKING:
+    from streamerge.codecs.encoders import Encoder
 
 __all__ = [
     "ClosedPipe",
+    "CompressedOutput",
+    "FileObjectOutput",
     "FileOutput",
     "Output",
+    "OutputTarget",
     "PipeOutput",
-    "changed",
-    "copy_range",
-    "fsync_name",
+    "compressed",
     "is_fifo",
     "open_output",
-    "partial_name",
-    "read_place",
-    "take_name",
-    "write_all",
 ]
+
+OutputTarget = str | os.PathLike[str] | IO[bytes]
+"""Where an output goes: a path, ``-`` for standard output, or a binary file object."""
 
 
 class ClosedPipe(SinkError):
-    """Whoever read our output has gone away; there is nobody to tell."""
+    """The reader of the output has closed it."""
 
 
 class Output(Protocol):
@@ -97,6 +99,7 @@ class FileOutput:
         self._fsync = fsync
         self._partial = partial_name(self._path)
         self._room = bytearray(CHUNK)
+        self._closed = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         try:
             self._fd = os.open(self._partial, flags, 0o666)
@@ -113,21 +116,21 @@ class FileOutput:
         with _write_errors(self._path):
             os.lseek(self._fd, size, os.SEEK_CUR)
 
-    def fetch(self, file: int, places: Sequence[int], to: int) -> None:
-        """Write what lies in a file at (position, size, …) to room that was left, in whatever process."""
+    def fetch(self, file: int, extents: Sequence[int], to: int, check: Check = no_check) -> None:
+        """Copy extents of a file (start, size, …) to room that was left; callable from any process."""
         room, used = memoryview(self._room), 0
         with _write_errors(self._path):
-            for position, size in zip(places[::2], places[1::2], strict=True):
+            for position, size in zip(extents[::2], extents[1::2], strict=True):
                 if used and used + size > len(room):
-                    write_all(self._fd, room[:used], to)
+                    write_at(self._fd, room[:used], to)
                     to, used = to + used, 0
                 if size <= len(room):
-                    read_place(file, position, room[used : used + size])
+                    read_at(file, position, room[used : used + size])
                     used += size
                 else:
-                    copy_range(file, position, size, self._fd, to)
+                    copy_range(file, position, size, self._fd, to, check)
                     to += size
-            write_all(self._fd, room[:used], to)
+            write_at(self._fd, room[:used], to)
 
     def rewind(self) -> None:
         """Empty the file."""
@@ -151,13 +154,87 @@ class FileOutput:
             os.unlink(self._partial)
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        if not self._closed:
+            self._closed = True
+            os.close(self._fd)
 
 
-def open_output(path: str, *, fsync: bool = True) -> Output:
-    """Open ``path`` for output: ``-`` is standard output, a FIFO or device is written to as it stands."""
+class FileObjectOutput:
+    """Bytes into a binary file object of the caller's, which stays open. It rewinds if the object can seek."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._name = str(getattr(file, "name", "the output"))
+        with _write_errors(self._name):
+            self.rewinds = file.seekable()
+            self._start = file.tell() if self.rewinds else 0
+            file.write(b"")  # a file that is closed, or holds text, is an error now
+
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Append all pieces."""
+        with _write_errors(self._name):
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
+
+    def rewind(self) -> None:
+        """Cut the file back to where it stood at first."""
+        with _write_errors(self._name):
+            self._file.seek(self._start)
+            self._file.truncate()
+
+    def commit(self) -> None:
+        """Flush the file object."""
+        with _write_errors(self._name):
+            self._file.flush()
+        self.rewinds = False  # what is complete is not taken back
+
+    def discard(self) -> None:
+        """Take back what was written, if the object can seek."""
+        if self.rewinds:
+            with contextlib.suppress(SinkError):
+                self.rewind()
+
+
+class CompressedOutput:
+    """An output that compresses on its way into another; the same input gives the same bytes.
+
+    ``new_encoder`` makes a compressor for each stream.
+    """
+
+    def __init__(self, inner: Output, new_encoder: Callable[[], Encoder]) -> None:
+        self.rewinds = inner.rewinds
+        self._inner = inner
+        self._new_encoder = new_encoder
+        self._encoder = new_encoder()
+
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Compress and append all pieces."""
+        packed = [data for piece in pieces if (data := self._encoder.write(piece))]
+        if packed:
+            self._inner.write(packed)
+
+    def rewind(self) -> None:
+        """Begin again with a fresh compressor."""
+        self._encoder = self._new_encoder()
+        self._inner.rewind()
+
+    def commit(self) -> None:
+        """End the compressed stream and make the output appear."""
+        self._inner.write([self._encoder.finish()])
+        self._inner.commit()
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._inner.discard()
+
+
+def open_output(target: OutputTarget, *, fsync: bool = True) -> Output:
+    """Open ``target`` for output: ``-`` is standard output; a FIFO or device is written to directly."""
+    if not isinstance(target, str | os.PathLike):
+        return FileObjectOutput(target)
+    path = os.fspath(target)
     if path == "-":
         if sys.stdout is None:
             raise SinkError("standard output is closed")
@@ -174,89 +251,17 @@ def open_output(path: str, *, fsync: bool = True) -> Output:
         raise SinkError(f"cannot write to {path}: {error.strerror}") from error
 
 
+def compressed(inner: Output, codec: Codec, new_encoder: Callable[[], Encoder]) -> Output:
+    """Return an output that compresses with ``codec``; ``inner`` itself for no compression."""
+    return inner if codec is Codec.NONE else CompressedOutput(inner, new_encoder)
+
+
 def is_fifo(path: str) -> bool:
-    """Whether ``path`` is a FIFO: to open it for output means to wait for who will read it."""
+    """Return whether ``path`` is a FIFO: opening it for output waits for a reader."""
     try:
         return stat.S_ISFIFO(os.stat(path).st_mode)
     except OSError:
         return False
-
-
-def partial_name(path: str) -> str:
-    """A name beside ``path`` for what is not complete yet: ``.NAME.partial-XXXX``."""
-    directory, name = os.path.split(path)
-    short = os.fsdecode(os.fsencode(name)[:200])
-    return os.path.join(directory, f".{short}.partial-{os.urandom(4).hex()}")
-
-
-def take_name(partial: str, path: str, *, fsync: bool) -> None:
-    """Let a file that is complete appear as ``path``, replacing what is there. Raises OSError, SinkError."""
-    with point_of_no_return():
-        os.replace(partial, path)
-    if fsync:
-        fsync_name(path)
-
-
-def fsync_name(path: str) -> None:
-    """Flush to disk the name that ``path`` has just got in its directory. Raises SinkError."""
-    try:
-        fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno not in _NO_FSYNC:
-            shown = show(os.fsencode(path))
-            raise SinkError(f"{shown} is complete, but its name may not be on disk: {error.strerror}") from error
-
-
-def write_all(fd: int, data: bytes | memoryview, position: int = -1) -> None:
-    """Write all bytes: at a position of a file if it is given, else where the descriptor stands. Raises OSError."""
-    rest = memoryview(data)
-    while rest:
-        if position < 0:
-            rest = rest[os.write(fd, rest) :]
-        else:
-            written = os.pwrite(fd, rest, position)
-            rest, position = rest[written:], position + written
-
-
-def changed() -> SinkError:
-    """What is wrong where a layer's file is not any more what it was."""
-    return SinkError("the layer has changed while it was being merged")
-
-
-def read_place(fd: int, position: int, into: memoryview) -> None:
-    """Fill ``into`` with what lies in a file. Raises OSError; SinkError where the file has become shorter."""
-    done = 0
-    while done < len(into):
-        count = os.preadv(fd, [into[done:]], position + done)
-        if not count:
-            raise changed()
-        done += count
-
-
-def copy_range(source: int, position: int, size: int, target: int, to: int) -> None:
-    """Copy from file to file, which may share blocks; both descriptors stay where they stand. Raises as read_place."""
-    left = size
-    try:
-        while left and hasattr(os, "copy_file_range"):
-            done = size - left
-            count = os.copy_file_range(source, target, min(left, _COPIED_AT_ONCE), position + done, to + done)
-            if not count:
-                break
-            left -= count
-    except OSError as error:
-        if error.errno not in _CANNOT_COPY:
-            raise
-    room = memoryview(bytearray(min(left, CHUNK)))
-    while left:
-        done = size - left
-        piece = room[:left]
-        read_place(source, position + done, piece)
-        write_all(target, piece, to + done)
-        left -= len(piece)
 
 
 def _write_pieces(fd: int, pieces: Sequence[bytes | memoryview]) -> None:
@@ -274,16 +279,6 @@ def _write_errors(name: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        raise ClosedPipe(f"{name}: nobody reads it any more") from error
-    except OSError as error:
-        raise SinkError(f"cannot write {name}: {error.strerror}") from error
-
-
-_COPIED_AT_ONCE = 8 << 20
-"""Bytes; a signal is heard in between."""
-
-_NO_FSYNC = (errno.EINVAL, errno.EBADF)
-"""What fsync(2) says of directories on file systems that have nothing to flush there."""
-
-_CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
-"""What copy_file_range(2) says of files that can be read and written, but not copied so: on two file systems, say."""
+        raise ClosedPipe(f"{name}: its reader has closed it") from error
+    except (OSError, ValueError) as error:  # ValueError: a file object that is closed
+        raise SinkError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from streamerge.engine.scan import FileByFile
 from streamerge.entry import Entry, Kind
+from streamerge.interfaces import Takes
 from streamerge.tar.metadata import xattr_names
+from streamerge.tar.runs import FileByFileSink
 from streamerge.tar.sparse import is_sparse, sparse_size
 
 __all__ = ["BLOCK", "LinkMap", "TreeSize"]
@@ -40,7 +41,7 @@ class LinkMap:
         return self._first.get(path, path)
 
 
-class TreeSize(FileByFile):
+class TreeSize(FileByFileSink):
     """Counts what a merge would write. ``any_order`` as the sink's that it stands for; ``splits_symlinks``: further
     names of a symlink will be symlinks of their own.
 
@@ -48,10 +49,8 @@ class TreeSize(FileByFile):
     much the same. Memory: a number for each directory, two paths for each hard link.
     """
 
-    restartable = True
-
     def __init__(self, *, any_order: bool = False, splits_symlinks: bool = False) -> None:
-        self.any_order = any_order
+        self.takes = Takes.FILE_RUNS | Takes.RESTART | (Takes.ANY_ORDER if any_order else Takes.ENTRIES)
         self._splits_symlinks = splits_symlinks
         self.restart()
 
@@ -63,7 +62,7 @@ class TreeSize(FileByFile):
         self._symlinks: set[bytes] = set()
         self._directories: defaultdict[bytes, int] = defaultdict(int)
 
-    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
+    def add_file(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Count a plain file."""
         size = len(body)
         if size:

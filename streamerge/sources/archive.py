@@ -7,21 +7,21 @@ in ``$TMPDIR``, and read there.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import posixpath
 import stat
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
+from streamerge.codecs import Codec, decoded, detect_codec
 from streamerge.entry import Entry, Kind
 from streamerge.errors import ImageError, LayerError, SinkError, StreamergeError, UnsafePathError, show
-from streamerge.sources.fileblob import Extent, Handle
+from streamerge.fileio import Extent, FileHandle, write_all
+from streamerge.sources.fileblob import FileBlob
 from streamerge.sources.filestore import safe_name, shown
-from streamerge.streams import read_chunks
+from streamerge.streams import ChunkStream, FileStream, RawStream, read_descriptor
 from streamerge.tar.reader import TarReader
 
 __all__ = ["Archive"]
@@ -56,16 +56,15 @@ class Archive:
     def __init__(self, path: str) -> None:
         self.name = "standard input" if path == "-" else show(os.fsencode(path))
         self._file = _open(path, self.name)
-        size = os.fstat(self._file.fd).st_size
         with _blamed(self.name):
-            self._members = _index(Extent(self.name, 0, size, lambda: self._file))
+            self._members = _index(FileBlob(self.name, 0, self._file.size, lambda: self._file))
 
     @property
     def names(self) -> Collection[str]:
         """The names of all members."""
         return self._members.keys()
 
-    def find(self, name: str) -> Extent | None:
+    def find(self, name: str) -> FileBlob | None:
         """The member of that name; links are followed inside the archive. Raises UnsafePathError, LayerError."""
         path = safe_name(name)
         what = f"{shown(path)} in {self.name}"
@@ -74,7 +73,7 @@ class Archive:
             if member is None:
                 return None
             if isinstance(member, _Body):
-                return Extent(what, member.start, member.size, lambda: self._file)
+                return FileBlob(what, member.start, member.size, lambda: self._file)
             if isinstance(member, str):
                 raise LayerError(f"{what} is {member}, which cannot be read in place")
             path = self._resolve(path, member)
@@ -91,7 +90,7 @@ class Archive:
 # --- members ----------------------------------------------------------------------------------------
 
 
-def _index(whole: Extent) -> dict[str, _Member]:
+def _index(whole: FileBlob) -> dict[str, _Member]:
     """Every file and link of a tar by its name; of a repeated name the last, as tar extracts it."""
     reader = TarReader(whole.stream())
     members: dict[str, _Member] = {}
@@ -133,7 +132,7 @@ def _blamed(name: str) -> Iterator[None]:
 # --- in place, or spooled ---------------------------------------------------------------------------
 
 
-def _open(path: str, name: str) -> Handle:
+def _open(path: str, name: str) -> FileHandle:
     """The archive as a plain tar in a file."""
     try:
         fd = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -143,13 +142,12 @@ def _open(path: str, name: str) -> Handle:
     if stat.S_ISDIR(mode):
         os.close(fd)
         raise ImageError(f"'{name}' is a directory; an archive is a file (oci:DIR and dir:DIR are directories)")
+    file = FileHandle(fd)
     with _blamed(name):
         if not stat.S_ISREG(mode) or os.lseek(fd, 0, os.SEEK_CUR):
-            return _spool(read_chunks(fd, name))
-        file = Handle(fd)
-        if detect(file.read(HEAD_SIZE, 0, name)) is Codec.NONE:
-            return file
-        return _spool(read_chunks(os.dup(fd), name))
+            return _spool(ChunkStream(read_descriptor(file, name)))
+        raw = FileStream(Extent(file, 0, file.size), name)
+        return file if detect_codec(raw) is Codec.NONE else _spool(raw)
 
 
 def _cannot_open(name: str, error: Exception) -> NoReturn:
@@ -157,21 +155,13 @@ def _cannot_open(name: str, error: Exception) -> NoReturn:
     raise ImageError(f"cannot open {name}: {reason}") from error
 
 
-def _spool(chunks: Iterator[bytes]) -> Handle:
+def _spool(raw: RawStream) -> FileHandle:
     """Write an archive, decoded, to a file that has no name."""
-    head = b""
-    for chunk in chunks:
-        head += chunk
-        if len(head) >= HEAD_SIZE:
-            break
-    whole: Iterable[bytes] = itertools.chain((head,), chunks)
-    codec = detect(head)
-    if codec is not Codec.NONE:
-        whole = decode(codec, whole)
+    stream = decoded(raw)
     with _temporary() as spool:
-        for chunk in whole:
+        while chunk := stream.read():
             _write(spool, chunk)
-        return Handle(os.dup(spool))
+        return FileHandle(os.dup(spool))
 
 
 @contextlib.contextmanager
@@ -185,10 +175,8 @@ def _temporary() -> Iterator[int]:
 
 
 def _write(spool: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
     try:
-        while view:
-            view = view[os.write(spool, view) :]
+        write_all(spool, chunk)
     except OSError as error:
         _cannot_spool(error)
 

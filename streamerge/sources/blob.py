@@ -1,27 +1,66 @@
-"""A layer that is a blob of an image: decoded, and verified while it streams."""
+"""Blobs, and the layer that is a blob of an image: decoded, and verified while it streams."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
+from streamerge.codecs import Codec, decode, detect_codec
 from streamerge.digest import Digest, Expected, Hasher, checked
-from streamerge.errors import DigestMismatch, FormatError, LayerError, StreamergeError
-from streamerge.interfaces import Stream
-from streamerge.sources.fileblob import Extent, ExtentStream
-from streamerge.streams import ChunkStream, reader_for
+from streamerge.errors import DigestMismatch, FormatError, ImageError, LayerError, StreamergeError
+from streamerge.interfaces import Layer, Stream
+from streamerge.streams import ChunkStream, RawStream, read_ahead_by
 
-__all__ = ["BlobLayer", "Warn"]
+__all__ = ["Blob", "BlobLayer", "ImageLayer", "Warn", "read_document"]
 
 _EVERYTHING = 1 << 62
 
 Warn = Callable[[str], None]
-"""Takes something worth knowing that is no error; called by whoever opens the layer."""
+"""Takes something worth knowing that is not an error; called by whatever opens the layer."""
+
+
+class Blob(Protocol):
+    """The least that a layer needs of its stored bytes. Layouts, archives, registries and caches can all give it."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def digest(self) -> Digest | None:
+        """What its source says that its digest is, if it says anything."""
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+
+    def stream(self, offset: int = 0) -> RawStream:
+        """Start reading ``offset`` bytes into the blob. Raises LayerError."""
+
+
+class ImageLayer(Layer, Protocol):
+    """A layer of an image, and what the image's documents say of it. ``history`` is the line of what made it."""
+
+    index: int
+    digest: Digest | None
+    diff_id: Digest | None
+    media_type: str | None
+    history: str
+
+    def check(self) -> None:
+        """See whether the blob is there with its size, which costs nothing. Raises as :meth:`open` would."""
+
+
+def read_document(blob: Blob, limit: int) -> bytes:
+    """Return all bytes of a blob. Raises ImageError, and reads nothing, where there are more than ``limit``."""
+    if blob.size > limit:
+        raise ImageError(f"{blob.name} has {blob.size:,} bytes; {limit:,} are the limit for such a document")
+    return b"".join(blob.stream().chunks())
 
 
 @dataclass
-class BlobLayer:
+class BlobLayer(ImageLayer):
     """One layer of an image; what its documents say of it stands in its fields.
 
     ``find`` gives the blob, or raises LayerError where there is none. With ``verify``, its digest and size and
@@ -32,7 +71,7 @@ class BlobLayer:
 
     index: int
     name: str
-    find: Callable[[], Extent]
+    find: Callable[[], Blob]
     digest: Digest | None = None
     size: int | None = None
     diff_id: Digest | None = None
@@ -49,14 +88,16 @@ class BlobLayer:
 
     def open(self) -> Stream:
         """Start reading at the first decoded byte. Raises LayerError, DigestMismatch."""
-        extent = self.find()
-        self._check_size(extent)
-        blob = extent.stream()
-        codec = detect(blob.head(HEAD_SIZE))
-        self._compare_codec(codec, extent)
+        blob = self.find()
+        self._check_size(blob)
+        raw = blob.stream()
+        codec = detect_codec(raw)
+        self._compare_codec(codec, blob)
         if self.verify and not self.verified:
-            return ChunkStream(self._checked(codec, blob), reader_for(extent.size))
-        return blob if codec is Codec.NONE else ChunkStream(decode(codec, blob.chunks()), reader_for(extent.size))
+            return ChunkStream(self._checked(codec, raw), read_ahead_by(raw), source=raw)
+        if codec is Codec.NONE:
+            return raw
+        return ChunkStream(decode(codec, raw.chunks()), read_ahead_by(raw), source=raw)
 
     def check(self) -> None:
         """See whether the blob is there and has its size, which costs nothing; :meth:`open` does the same later."""
@@ -65,8 +106,8 @@ class BlobLayer:
         except (LayerError, DigestMismatch) as error:
             raise error.at(index=self.index, layer=f"layer {self.index} ({self.name})") from error.__cause__
 
-    def vouch(self) -> None:
-        """From now on the layer need not be verified again."""
+    def mark_verified(self) -> None:
+        """Note that the layer need not be verified again."""
         self.verified = True
 
     def explain(self, error: StreamergeError) -> StreamergeError:
@@ -80,11 +121,11 @@ class BlobLayer:
                 pass
         return error
 
-    def _check_size(self, extent: Extent) -> None:
-        if self.verify and self.size is not None and extent.size != self.size:
-            raise DigestMismatch(f"{extent.name} has {extent.size:,} bytes; {self.size:,} are promised")
+    def _check_size(self, blob: Blob) -> None:
+        if self.verify and self.size is not None and blob.size != self.size:
+            raise DigestMismatch(f"{blob.name} has {blob.size:,} bytes; {self.size:,} are promised")
 
-    def _checked(self, codec: Codec, blob: ExtentStream) -> Iterator[bytes]:
+    def _checked(self, codec: Codec, blob: RawStream) -> Iterator[bytes]:
         """The decoded layer, with an error at its end unless it is what was promised."""
         content = Expected("the decoded layer (its diff_id)", self.diff_id)
         packed = Expected("the blob", self.digest, self.size)
@@ -95,9 +136,9 @@ class BlobLayer:
                 raw = checked(blob.chunks(), packed, hasher=hasher)
                 yield from checked(_decoded(codec, raw), content, hasher=hasher)
 
-    def _compare_codec(self, found: Codec, extent: Extent) -> None:
+    def _compare_codec(self, found: Codec, blob: Blob) -> None:
         """Magic wins over the media type, as in container runtimes, but somebody should know."""
-        if self.codec in (None, found) or not extent.size or self.warn is None:
+        if self.codec in (None, found) or not blob.size or self.warn is None:
             return
         assert self.codec is not None
         said, is_ = (("plain tar" if c is Codec.NONE else c.value) for c in (self.codec, found))

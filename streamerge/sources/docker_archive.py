@@ -13,10 +13,11 @@ from functools import partial
 
 from streamerge.digest import Digest, Expected, check
 from streamerge.errors import ImageError, LayerError, StreamergeError, UnsupportedMediaType
-from streamerge.sources.blob import BlobLayer
+from streamerge.interfaces import ImageLayers
+from streamerge.sources.blob import BlobLayer, ImageLayer, read_document
 from streamerge.sources.choose import position, shown_choices
 from streamerge.sources.documents import MAX_DOCUMENT, Config, SavedImage, decode_document
-from streamerge.sources.fileblob import Extent
+from streamerge.sources.fileblob import FileBlob
 from streamerge.sources.filestore import Files, safe_name, shown
 from streamerge.sources.image import Image, ImageOptions, layers_history, paired_diff_ids, read_config
 from streamerge.sources.reference import Reference
@@ -34,7 +35,7 @@ def open_saved(files: Files, reference: Reference, options: ImageOptions) -> Ima
     extent = files.find(saved.config)
     if extent is None:
         raise ImageError(f"{files.name} lists the config {shown(saved.config)}, but does not hold it")
-    raw = extent.document(MAX_DOCUMENT)
+    raw = read_document(extent, MAX_DOCUMENT)
     what = f"the config {extent.name}"
     promised = _config_digest(saved.config)
     if promised is not None and options.verify:
@@ -58,7 +59,7 @@ def open_saved(files: Files, reference: Reference, options: ImageOptions) -> Ima
 def _read_manifest(files: Files) -> list[SavedImage]:
     extent = files.find("manifest.json")
     if extent is not None:
-        return decode_document(extent.document(MAX_DOCUMENT), list[SavedImage], extent.name)
+        return decode_document(read_document(extent, MAX_DOCUMENT), list[SavedImage], extent.name)
     if files.find("repositories") is not None:
         raise UnsupportedMediaType(f"{files.name} is from Docker before 1.10; load and save it with a newer one")
     hint = "; it is an OCI archive: oci-archive:FILE" if files.find("index.json") is not None else ""
@@ -113,11 +114,11 @@ def _blob_digest(path: str) -> Digest | None:
     return Digest.parse(f"{match[1]}:{match[2]}") if match else None
 
 
-def _layers(files: Files, saved: SavedImage, config: Config, options: ImageOptions) -> tuple[BlobLayer, ...]:
+def _layers(files: Files, saved: SavedImage, config: Config, options: ImageOptions) -> ImageLayers[ImageLayer]:
     paths = saved.layers or []
     diff_ids = paired_diff_ids(config, len(paths), options, f"manifest.json in {files.name}")
     history = layers_history(config, len(paths))
-    layers = []
+    layers: list[ImageLayer] = []
     for index, path in enumerate(paths):
         try:
             layers.append(
@@ -134,15 +135,15 @@ def _layers(files: Files, saved: SavedImage, config: Config, options: ImageOptio
             )
         except StreamergeError as error:
             raise error.at(index=index, layer=f"layer {index} of {files.name}") from error.__cause__
-    return tuple(layers)
+    return ImageLayers(layers)
 
 
-def _find_layer(files: Files, path: str) -> Extent:
+def _find_layer(files: Files, path: str) -> FileBlob:
     extent = files.find(path)
     if extent is None:
         raise LayerError(f"its file {shown(path)} is missing from {files.name}")
     return extent
 
 
-def _size(extent: Extent | None) -> int | None:
+def _size(extent: FileBlob | None) -> int | None:
     return extent.size if extent is not None else None

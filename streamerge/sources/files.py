@@ -1,22 +1,23 @@
-"""Layer files and pipes: each plain or compressed, recognised by magic bytes, never by name."""
+"""Layers in files, pipes and file objects: each plain or compressed, detected from the first bytes."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import IO
 
-from streamerge.codecs import HEAD_SIZE, Codec, decode, detect
+from streamerge.codecs import decoded
 from streamerge.errors import LayerError, StreamergeError, UsageError, show
+from streamerge.fileio import CHUNK, Extent, FileHandle
 from streamerge.interfaces import Layer, Stream
-from streamerge.streams import ChunkStream, FileStream, file_stamp, read_chunks, reader_for
+from streamerge.streams import ChunkStream, FileStream, read_descriptor
 
-__all__ = ["LayerFile", "LayerPipe", "layer_files"]
+__all__ = ["LayerFile", "LayerFileObject", "LayerPipe", "layer_files", "open_layer"]
 
 
-class LayerFile:
+class LayerFile(Layer):
     """A layer in a regular file, which can be opened as often as needed."""
 
     reopenable = True
@@ -26,35 +27,26 @@ class LayerFile:
         self.name = show(os.path.basename(os.fsencode(self.path)))
         self._stamp: tuple[int, ...] | None = None
 
-    def open(self) -> Stream:
-        """Start reading; a plain tar is given as a stream that seeks. Raises LayerError."""
-        fd = _open(self.path)
+    @property
+    def size(self) -> int | None:  # type: ignore[override]
+        """The file's size in bytes."""
         try:
-            self._check_unchanged(fd)
-            codec = detect(os.pread(fd, HEAD_SIZE, 0))
-        except OSError as error:
-            os.close(fd)
-            raise LayerError(f"cannot read {self.path}: {error.strerror}") from error
-        except StreamergeError:
-            os.close(fd)
-            raise
-        if codec is Codec.NONE:
-            return FileStream(fd, self.path)
-        size = os.fstat(fd).st_size
-        return ChunkStream(decode(codec, read_chunks(fd, self.path)), reader_for(size))
+            return os.stat(self.path).st_size
+        except OSError:
+            return None
 
-    def _check_unchanged(self, fd: int) -> None:
-        """A file that is opened again must be the one that was read before."""
-        stamp = file_stamp(fd)
+    def open(self) -> Stream:
+        """Start reading; the stream of a plain tar seeks. Raises LayerError."""
+        file = FileHandle(_open(self.path))
+        stamp = file.stamp()
         if self._stamp not in (None, stamp):
             raise LayerError(f"{self.name} has changed while it was being merged")
         self._stamp = stamp
+        return decoded(FileStream(Extent(file, 0, file.size), self.path))
 
 
-class LayerPipe:
+class LayerPipe(Layer):
     """A layer that comes through a pipe, once: standard input (``-``), a FIFO, ``<(…)``."""
-
-    reopenable = False
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -62,48 +54,94 @@ class LayerPipe:
 
     def open(self) -> Stream:
         """Start reading. Raises LayerError."""
-        fd = _standard_input() if self.path == "-" else _open(self.path)
-        chunks = read_chunks(fd, self.name)
-        head = b""
-        for chunk in chunks:
-            head += chunk
-            if len(head) >= HEAD_SIZE:
-                break
-        whole: Iterable[bytes] = itertools.chain((head,), chunks) if head else ()
-        codec = detect(head)
-        return ChunkStream(whole if codec is Codec.NONE else decode(codec, whole))
+        file = FileHandle(_standard_input() if self.path == "-" else _open(self.path))
+        return decoded(ChunkStream(read_descriptor(file, self.name)))
 
 
-def layer_files(paths: Sequence[str]) -> list[Layer]:
+class LayerFileObject(Layer):
+    """A layer in a binary file object of the caller's, which stays open. It can be reopened if the object can seek."""
+
+    def __init__(self, file: IO[bytes], name: str | None = None) -> None:
+        if not isinstance(file.read(0), bytes):
+            raise TypeError("a layer is read from a binary file object; open the file with mode 'rb'")
+        self.name = name if name is not None else show(os.fsencode(str(getattr(file, "name", "file object"))))
+        self.reopenable = file.seekable()
+        self._file = file
+        self._start = file.tell() if self.reopenable else 0
+
+    def open(self) -> Stream:
+        """Start reading where the file object stood at first. Raises LayerError."""
+        return decoded(ChunkStream(self._chunks()))
+
+    def _chunks(self) -> Iterator[bytes]:
+        position = self._start
+        while chunk := self._read(position):
+            position += len(chunk)
+            yield chunk
+
+    def _read(self, position: int) -> bytes:
+        try:
+            if self.reopenable:
+                self._file.seek(position)
+            chunk = self._file.read(CHUNK)
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            raise LayerError(f"cannot read {self.name}: {getattr(error, 'strerror', None) or error}") from error
+        if chunk is None:
+            raise LayerError(f"cannot read {self.name}: it is in non-blocking mode and has no data yet")
+        return chunk
+
+
+def open_layer(source: str | os.PathLike[str] | IO[bytes], *, name: str | None = None) -> Layer:
+    """Return the layer in a file, a pipe (``-`` is standard input) or a binary file object; ``name`` is for messages.
+
+    Raises LayerError for a path that does not exist, UsageError for a directory, TypeError for a text file.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return LayerFileObject(source, name)
+    path = os.fspath(source)
+    layer = LayerFile(path) if path != "-" and _pipe_identity(path) is None else LayerPipe(path)
+    if name is not None:
+        layer.name = name
+    return layer
+
+
+def layer_files(paths: Sequence[str | os.PathLike[str]]) -> list[Layer]:
     """Return a layer for each path, base to newest; nothing is opened yet.
 
-    Raises LayerError for a path that is not there, UsageError for a directory and for a pipe named twice.
+    Raises LayerError for a path that does not exist, UsageError for a directory and for a pipe named twice, TypeError
+    for one path instead of a list.
     """
-    layers: list[Layer] = []
+    if isinstance(paths, str | bytes | os.PathLike):
+        raise TypeError(f"layer_files() takes a list of paths, not one path; use layer_files([{paths!r}])")
     pipes: set[tuple[int, int] | str] = set()
-    for path in paths:
+    return [_layer_file(index, os.fspath(path), pipes) for index, path in enumerate(paths)]
+
+
+def _layer_file(index: int, path: str, pipes: set[tuple[int, int] | str]) -> Layer:
+    try:
         identity = "-" if path == "-" else _pipe_identity(path)
-        if identity is None:
-            layers.append(LayerFile(path))
-            continue
-        if identity in pipes:
-            raise UsageError(f"'{path}' is a pipe and can be read only once, but is named twice")
-        pipes.add(identity)
-        layers.append(LayerPipe(path))
-    return layers
+    except StreamergeError as error:
+        raise error.at(index=index, layer=f"layer {index}") from error.__cause__
+    if identity is None:
+        return LayerFile(path)
+    if identity in pipes:
+        raise UsageError(f"'{show(os.fsencode(path))}' is a pipe and can be read only once, but is named twice")
+    pipes.add(identity)
+    return LayerPipe(path)
 
 
 def _pipe_identity(path: str) -> tuple[int, int] | None:
-    """What tells one pipe from another; None for a regular file. Raises LayerError for anything else."""
+    """Return what tells one pipe from another; None for a regular file. Raises LayerError for anything else."""
+    shown = show(os.fsencode(path))
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise LayerError(f"cannot open {path}: {reason}") from error
+        raise LayerError(f"cannot open {shown}: {reason}") from error
     if stat.S_ISREG(status.st_mode):
         return None
     if stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"'{path}' is a directory; a layer is a tar, compressed or not")
+        raise UsageError(f"'{shown}' is a directory; a layer is a tar, compressed or not")
     return status.st_dev, status.st_ino
 
 
@@ -111,7 +149,7 @@ def _open(path: str) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise LayerError(f"cannot open {path}: {error.strerror}") from error
+        raise LayerError(f"cannot open {show(os.fsencode(path))}: {error.strerror}") from error
 
 
 def _standard_input() -> int:

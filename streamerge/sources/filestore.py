@@ -11,7 +11,8 @@ import stat
 from typing import Protocol
 
 from streamerge.errors import LayerError, UnsafePathError, show
-from streamerge.sources.fileblob import Extent, Handle
+from streamerge.fileio import FileHandle
+from streamerge.sources.fileblob import FileBlob
 
 __all__ = ["Directory", "Files", "safe_name", "shown"]
 
@@ -21,7 +22,7 @@ class Files(Protocol):
 
     name: str
 
-    def find(self, name: str) -> Extent | None:
+    def find(self, name: str) -> FileBlob | None:
         """The file of that name, None where there is none. Raises UnsafePathError, LayerError."""
 
 
@@ -49,7 +50,7 @@ class Directory:
         self.name = show(os.fsencode(path))
         self._root = os.path.realpath(path)
 
-    def find(self, name: str) -> Extent | None:
+    def find(self, name: str) -> FileBlob | None:
         """The regular file of that name. Raises UnsafePathError where a symbolic link leads out."""
         name = safe_name(name)
         try:
@@ -58,7 +59,7 @@ class Directory:
             return None
         except OSError as error:
             raise LayerError(f"cannot open {shown(name)} in {self.name}: {error.strerror}") from error
-        return Extent(f"{shown(name)} in {self.name}", 0, size, lambda: self._open(name))
+        return FileBlob(f"{shown(name)} in {self.name}", 0, size, lambda: self._open(name))
 
     def _resolve(self, name: str) -> str:
         path = os.path.realpath(os.path.join(self._root, name))
@@ -68,10 +69,10 @@ class Directory:
             )
         return path
 
-    def _open(self, name: str) -> Handle:
+    def _open(self, name: str) -> FileHandle:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not make us wait
         try:
-            file = Handle(os.open(self._resolve(name), flags))
+            file = FileHandle(os.open(self._resolve(name), flags))
         except OSError as error:
             raise LayerError(f"cannot open {shown(name)} in {self.name}: {error.strerror}") from error
         if not stat.S_ISREG(os.fstat(file.fd).st_mode):

@@ -10,16 +10,16 @@ yields what has arrived, passed through :func:`streamerge.digest.checked`; if a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
 from streamerge.digest import Digest, Expected, check
 from streamerge.errors import ImageError, LayerError, StreamergeError, UnsupportedMediaType, show
-from streamerge.sources.blob import BlobLayer, Warn
+from streamerge.interfaces import ImageLayers
+from streamerge.sources.blob import Blob, BlobLayer, ImageLayer, Warn, read_document
 from streamerge.sources.documents import (
     MAX_DOCUMENT,
     Config,
@@ -30,7 +30,6 @@ from streamerge.sources.documents import (
     SavedImage,
     decode_document,
 )
-from streamerge.sources.fileblob import Extent
 from streamerge.sources.media import is_image_config, layer_type
 from streamerge.sources.platform import rank
 
@@ -48,7 +47,9 @@ class ImageOptions:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image. It needs no closing: a file that layers are read from is closed with the last of them.
+    """One image. Nothing to close: a file that layers are read from is closed with the last of them.
+
+    It is a context manager all the same, so that other kinds of images can be used in the same way.
 
     ============= ================================================================================
     reference     where it was found, as a reference that finds it again
@@ -69,7 +70,13 @@ class Image:
     manifest: Manifest | SavedImage
     config_digest: Digest
     config: Config
-    layers: Sequence[BlobLayer]
+    layers: ImageLayers[ImageLayer]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     @property
     def platform(self) -> Platform:
@@ -97,19 +104,19 @@ class BlobStore(Protocol):
 
     name: str
 
-    def blob(self, digest: Digest) -> Extent | None:
+    def blob(self, digest: Digest) -> Blob | None:
         """The config or layer of that digest, None where it is missing."""
 
-    def manifest(self, digest: Digest) -> Extent | None:
+    def manifest(self, digest: Digest) -> Blob | None:
         """The manifest or index of that digest, None where it is missing."""
 
 
-def read_blob(extent: Extent | None, descriptor: Descriptor, what: str, options: ImageOptions) -> bytes:
+def read_blob(extent: Blob | None, descriptor: Descriptor, what: str, options: ImageOptions) -> bytes:
     """A document that a descriptor names, verified. Raises ImageError, DigestMismatch."""
     digest = Digest.parse(descriptor.digest)
     if extent is None:
         raise ImageError(f"{what} is missing: there is no blob {digest}")
-    data = extent.document(MAX_DOCUMENT)
+    data = read_document(extent, MAX_DOCUMENT)
     if options.verify:
         check(data, Expected(what, digest, descriptor.size))
     return data
@@ -169,17 +176,17 @@ def _runtime(config: Config, what: str) -> RuntimeConfig:
 
 def _layers(
     store: BlobStore, manifest: Manifest, config: Config, options: ImageOptions, what: str
-) -> tuple[BlobLayer, ...]:
+) -> ImageLayers[ImageLayer]:
     descriptors = manifest.layers or []
     diff_ids = paired_diff_ids(config, len(descriptors), options, what)
     history = layers_history(config, len(descriptors))
-    layers = []
+    layers: list[ImageLayer] = []
     for index, descriptor in enumerate(descriptors):
         try:
             layers.append(_layer(store, descriptor, index, diff_ids[index], history[index], options))
         except StreamergeError as error:
             raise error.at(index=index, layer=f"layer {index} of {what}") from error.__cause__
-    return tuple(layers)
+    return ImageLayers(layers)
 
 
 def _layer(
@@ -202,7 +209,7 @@ def _layer(
     )
 
 
-def _find_layer(store: BlobStore, descriptor: Descriptor, digest: Digest) -> Extent:
+def _find_layer(store: BlobStore, descriptor: Descriptor, digest: Digest) -> Blob:
     extent = store.blob(digest)
     if extent is not None:
         return extent

@@ -10,9 +10,9 @@ import msgspec
 
 from streamerge.digest import Digest
 from streamerge.errors import ImageError, UnsupportedMediaType, show
+from streamerge.sources.blob import Blob, read_document
 from streamerge.sources.choose import Chooser
 from streamerge.sources.documents import MAX_DOCUMENT, Descriptor, Index, decode_document
-from streamerge.sources.fileblob import Extent
 from streamerge.sources.filestore import Files
 from streamerge.sources.image import Image, ImageOptions, build_image, read_blob
 from streamerge.sources.media import DocumentKind, document_kind, kind_of
@@ -28,7 +28,7 @@ class LayoutStore:
         self.name = files.name
         self._files = files
 
-    def blob(self, digest: Digest) -> Extent | None:
+    def blob(self, digest: Digest) -> Blob | None:
         """The blob of that digest."""
         return self._files.find(f"blobs/{digest.algorithm}/{digest.encoded}")
 
@@ -61,7 +61,7 @@ def _read_index(files: Files) -> Index:
     extent = files.find("index.json")
     if extent is None:
         raise ImageError(f"{files.name} is no OCI image layout: it has no index.json")
-    return decode_document(extent.document(MAX_DOCUMENT), Index, extent.name)
+    return decode_document(read_document(extent, MAX_DOCUMENT), Index, extent.name)
 
 
 class _Version(msgspec.Struct, rename="camel"):
@@ -73,7 +73,7 @@ def _check_version(files: Files) -> None:
     extent = files.find("oci-layout")
     if extent is None:
         raise ImageError(f"{files.name} is no OCI image layout: it has no file oci-layout")
-    version = decode_document(extent.document(MAX_DOCUMENT), _Version, extent.name).image_layout_version
+    version = decode_document(read_document(extent, MAX_DOCUMENT), _Version, extent.name).image_layout_version
     if not version.startswith("1."):
         shown = show(version[:50].encode("utf-8", "surrogateescape"))
         raise UnsupportedMediaType(f"{files.name} is an OCI image layout of version {shown}; only 1.x is known")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from streamerge.digest import Digest
 from streamerge.errors import ImageError
+from streamerge.sources.blob import Blob, read_document
 from streamerge.sources.choose import Chooser
 from streamerge.sources.documents import MAX_DOCUMENT, Descriptor
-from streamerge.sources.fileblob import Extent
 from streamerge.sources.filestore import Files
 from streamerge.sources.image import Image, ImageOptions, build_image, read_blob
 from streamerge.sources.media import DocumentKind, document_kind
@@ -27,11 +27,11 @@ class SkopeoDirStore:
         self.name = files.name
         self._files = files
 
-    def blob(self, digest: Digest) -> Extent | None:
+    def blob(self, digest: Digest) -> Blob | None:
         """The config or layer of that digest."""
         return self._files.find(digest.encoded)
 
-    def manifest(self, digest: Digest) -> Extent | None:
+    def manifest(self, digest: Digest) -> Blob | None:
         """One of several manifests."""
         return self._files.find(f"{digest.encoded}.manifest.json")
 
@@ -45,7 +45,7 @@ def open_directory(files: Files, reference: Reference, options: ImageOptions) ->
     extent = files.find("manifest.json")
     if extent is None:
         raise ImageError(f"{files.name} is no directory of skopeo's dir: transport: it has no manifest.json")
-    data = extent.document(MAX_DOCUMENT)
+    data = read_document(extent, MAX_DOCUMENT)
     descriptor = Descriptor(digest=str(Digest.of(data)), size=len(data))
 
     def load(wanted: Descriptor) -> bytes:

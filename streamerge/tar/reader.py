@@ -1,7 +1,7 @@
 """The one loop that pulls bytes: a stream of chunks -> entries and their bodies.
 
-The buffer (``buf``, ``pos``, ``base``) is open to :mod:`streamerge.engine.scan`, which reads the plain case in
-place; both keep ``base + pos`` as the offset in the layer's decoded stream.
+The scan (:mod:`streamerge.engine.scan`) reads plain entries directly from the buffer (``buf``, ``pos``, ``base``);
+both keep ``base + pos`` as the offset in the layer's decoded stream.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 from streamerge.entry import Entry
 from streamerge.errors import FormatError, LayerError
-from streamerge.interfaces import Stream
+from streamerge.interfaces import Run, Stream
+from streamerge.tar.fields import BLOCK, SIZE, SPARSE_MORE, TYPE, TYPE_AT
 from streamerge.tar.header import (
-    BLOCK,
     MAX_EXTENSION,
     MAX_GLOBALS,
     ZERO_BLOCK,
@@ -25,37 +25,39 @@ from streamerge.tar.header import (
     parse_records,
 )
 
-__all__ = ["Globals", "TarReader", "Write"]
+__all__ = ["Globals", "TarReader", "WriteRun"]
 
 Globals = list[tuple[int, dict[bytes, bytes]]]
 """PAX globals of a layer: from each offset on, the records in force."""
 
-Write = Callable[[bytes | memoryview, int], None]
-"""Takes bytes, and at which offset of the layer they stand; -1: nowhere."""
+WriteRun = Callable[[Run], None]
+"""Takes the next piece of tar."""
 
 _EVERYTHING = 1 << 62
 _WORTH_FETCHING = 1 << 17
-"""Bytes for which it is worth while that the sink fetches them from the layer's file."""
+"""Bytes from which on a sink may fetch a body from the layer's file itself."""
 
 
 class TarReader:
-    """Reads entries off a stream that stands at a header's edge.
+    """Reads entries from a stream that stands at the start of a header.
 
-    ``offset`` is where in the layer the stream begins; ``global_records`` what earlier ``g`` headers said.
+    ``offset`` is where in the layer the stream begins; ``global_records`` holds the PAX globals read before. With
+    ``extents``, runs say where they lie in the layer's file, if it is in one.
     Memory: one chunk, and at most MAX_EXTENSION bytes for each extension header of one entry.
     """
 
-    def __init__(self, stream: Stream, *, offset: int = 0, global_records: Globals | None = None) -> None:
+    def __init__(
+        self, stream: Stream, *, offset: int = 0, global_records: Globals | None = None, extents: bool = False
+    ) -> None:
         self.stream = stream
         self.buf = b""
         self.pos = 0
         self.base = offset
         self.global_records: Globals = global_records if global_records is not None else []
-        self._noted = self.global_records[-1][0] if self.global_records else -1
+        self._noted = self.global_records[-1][0] if self.global_records else None
         self._body = 0
         self._left = 0
-        self.fetch: Callable[[int, int], None] | None = None
-        """How a sink passes on (offset, size) of the stream without our reading them; None where it cannot."""
+        self.extent = stream.extent if extents else None
 
     @property
     def offset(self) -> int:
@@ -71,11 +73,11 @@ class TarReader:
         start = self.offset
         header = self._header()
         extras = None
-        if header is not None and (self.global_records or header[156] in b"xgLK"):
+        if header is not None and (self.global_records or header[TYPE_AT] in b"xgLK"):
             header, extras, start = self._extras(header, start)
         if header is None:
             return None
-        if header[156] == 83:  # 'S'
+        if header[TYPE_AT] == 83:  # 'S'
             header += self._sparse_blocks(header)
         entry = parse_entry(header, extras, offset=start)
         self._body = entry.size
@@ -85,7 +87,7 @@ class TarReader:
     def _extras(self, header: bytes | None, start: int) -> tuple[bytes | None, Extras, int]:
         """Read what stands before an entry's own header; return that header, the extras, and their offset."""
         extras = Extras()
-        while header is not None and header[156] in b"xgLK":
+        while header is not None and header[TYPE_AT] in b"xgLK":
             self._extend(extras, header, start)
             if not extras.raw:
                 start = self.offset  # globals belong to no entry
@@ -111,7 +113,7 @@ class TarReader:
                 yield piece
 
     def end_body(self) -> None:
-        """Pass over what is left of the current entry's body, so that the next header stands in the buffer's place."""
+        """Skip what is left of the current entry's body."""
         if self._left:
             left, padding = self._left, self._left - self._body
             self._left = self._body = 0
@@ -139,31 +141,43 @@ class TarReader:
         self.base += passed
         self._end_in(size - have - passed - padding)
 
-    def pass_on(self, size: int, padding: int, write: Write) -> None:
-        """Give the next ``size`` bytes to ``write``, chunk by chunk; the last ``padding`` may be missing."""
-        if size >= _WORTH_FETCHING and self.fetch is not None:
+    def run(self, start: int, stop: int) -> Run:
+        """Return ``buf[start:stop]`` as a run."""
+        data = memoryview(self.buf)[start:stop]
+        if self.extent is None:
+            return Run(data)
+        return Run(data, self.extent.part(self.base + start, stop - start))
+
+    def unread_run(self, offset: int, size: int) -> Run:
+        """Return ``size`` bytes of the layer, from ``offset`` on, as a run that is not read here."""
+        assert self.extent is not None
+        return Run(None, self.extent.part(offset, size))
+
+    def pass_on(self, size: int, padding: int, write_run: WriteRun) -> None:
+        """Give the next ``size`` bytes to ``write_run`` in pieces; the last ``padding`` may be missing."""
+        if size >= _WORTH_FETCHING and self.extent is not None:
             start = self.offset
             self.skip(size, padding)
             passed = self.offset - start
-            self.fetch(start, passed)
+            write_run(self.unread_run(start, passed))
             if passed < size:
-                write(bytes(size - passed), -1)
+                write_run(Run(bytes(size - passed)))
             return
         while size:
             if not self.have(1):
                 self._end_in(size - padding)
-                write(bytes(size), -1)
+                write_run(Run(bytes(size)))
                 return
-            piece = memoryview(self.buf)[self.pos : self.pos + size]
-            write(piece, self.offset)
-            self.pos += len(piece)
-            size -= len(piece)
+            end = min(self.pos + size, len(self.buf))
+            write_run(self.run(self.pos, end))
+            size -= end - self.pos
+            self.pos = end
 
-    def pass_body_on(self, write: Write) -> None:
-        """Give the rest of the current entry's body to ``write``, with its padding as it is."""
+    def pass_body_on(self, write_run: WriteRun) -> None:
+        """Give the rest of the current entry's body to ``write_run``, with its padding as it is."""
         left, padding = self._left, self._left - self._body
         self._left = self._body = 0
-        self.pass_on(left, padding, write)
+        self.pass_on(left, padding, write_run)
 
     def seek(self, offset: int) -> None:
         """Go forward to the header at ``offset``."""
@@ -171,7 +185,7 @@ class TarReader:
         self.skip(offset - self.offset)
 
     def drain(self) -> None:
-        """Read the stream to its end, for those who look at all its bytes as they pass (and find it broken)."""
+        """Read the stream to its end, so that whatever verifies the bytes on the way has seen all of them."""
         self.base += len(self.buf)
         self.buf, self.pos = b"", 0
         self.base += self.stream.skip(_EVERYTHING)
@@ -215,7 +229,7 @@ class TarReader:
         Globals count from ``entry_start`` on: an entry that is retained is parsed again without those that
         stood among its own extensions.
         """
-        flag = header[156:157]
+        flag = header[TYPE]
         start = self.offset - BLOCK
         try:
             body = self._extension_body(header, len(extras.raw))
@@ -233,14 +247,14 @@ class TarReader:
             extras.raw += header + body.ljust(padded(len(body)), b"\0")
 
     def _extension_body(self, header: bytes, before: int) -> bytes:
-        size = parse_number(header[124:136])
+        size = parse_number(header[SIZE])
         if size < 0 or size + before > MAX_EXTENSION:
             raise FormatError(f"extension headers claim {size + before} bytes; {MAX_EXTENSION} are the limit")
         return self._take(padded(size))[:size]
 
     def _note_globals(self, records: dict[bytes, bytes], start: int) -> None:
         """Add a ``g`` header's records to those in force, unless an earlier pass has noted them."""
-        if start <= self._noted:
+        if self._noted is not None and start <= self._noted:
             return
         before = self.global_records[-1][1] if self.global_records else {}
         after = {key: value for key, value in {**before, **records}.items() if value}
@@ -250,13 +264,13 @@ class TarReader:
 
     def _globals_at(self, offset: int) -> dict[bytes, bytes]:
         """The globals in force for the header at ``offset``."""
-        place = bisect.bisect_right(self.global_records, offset, key=lambda change: change[0])
-        return self.global_records[place - 1][1] if place else {}
+        position = bisect.bisect_right(self.global_records, offset, key=lambda change: change[0])
+        return self.global_records[position - 1][1] if position else {}
 
     def _sparse_blocks(self, header: bytes) -> bytes:
         """Old GNU sparse maps go on in blocks behind the header while their flag says so."""
         blocks = b""
-        more = header[482]
+        more = header[SPARSE_MORE]
         while more:
             if len(blocks) >= MAX_EXTENSION:
                 raise FormatError(f"a sparse map has more than {MAX_EXTENSION} bytes").at(offset=self.offset)

@@ -12,6 +12,7 @@ from streamerge import CpioSink, Options, merge
 from tests.support import model, tree
 from tests.support.layers import SECOND, Kind, Layer
 from tests.support.merged import BytesLayer, BytesOutput
+from tests.support.merged import options as merged_options
 from tests.support.strategies import stacks
 from tests.support.strict_cpio import tree_of
 
@@ -41,7 +42,7 @@ def as_held(shown: tree.Tree) -> tree.Tree:
 @given(stacks(), st.booleans())
 def test_holds_what_the_model_merges(layers: list[Layer], plain: bool) -> None:
     expected = as_held(model.merge(layers))
-    assert tree.differences(expected, tree_of(archived(layers, Options(plain=plain)))) == []
+    assert tree.differences(expected, tree_of(archived(layers, merged_options(plain=plain)))) == []
 
 
 @settings(max_examples=settings().max_examples // 2)
@@ -53,6 +54,6 @@ def test_bytes_are_the_same_from_pipes(layers: list[Layer]) -> None:
     Found by this test: what a look had found out about such a path was forgotten, and the merge began as if there
     were none, with a link that the look had not seen.
     """
-    expected = archived(layers, Options(plain=True))
+    expected = archived(layers, merged_options(plain=True))
     assert archived(layers) == expected
     assert archived(layers, Options(rescan=True, spool_memory=0), reopenable=False) == expected

@@ -13,6 +13,7 @@ from streamerge import DirectorySink, Options, merge
 from tests.support import model, tree
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer
+from tests.support.merged import options as merged_options
 from tests.support.strategies import stacks
 
 pytestmark = pytest.mark.root
@@ -31,7 +32,7 @@ def merged(layers: list[Layer], options: Options | None = None, *, reopenable: b
 @given(stacks(), st.booleans())
 def test_makes_what_the_model_makes(layers: list[Layer], plain: bool) -> None:
     expected = model.merge(layers)
-    assert tree.differences(expected, merged(layers, Options(plain=plain))) == []
+    assert tree.differences(expected, merged(layers, merged_options(plain=plain))) == []
 
 
 @settings(max_examples=settings().max_examples // 2)

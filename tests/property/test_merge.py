@@ -13,6 +13,7 @@ from tests.support import model, tree
 from tests.support.changeset import ancestors
 from tests.support.layers import Dialect, EntrySpec, Item, Kind, Layer
 from tests.support.merged import merge_tars
+from tests.support.merged import options as merged_options
 from tests.support.strategies import stacks
 
 Style = Literal["oci", "overlay", "any"]
@@ -73,7 +74,7 @@ def test_other_dialects(dialect: Dialect, data: st.DataObject) -> None:
 @given(stacks(), st.integers(1, 3000))
 def test_bytes_are_the_same_however_layers_come(layers: list[Layer], chunk: int) -> None:
     """Plain loop or hot loop, any chunking, from files or from pipes with headers first."""
-    plain = merge_tars(tars(layers), Options(plain=True))
+    plain = merge_tars(tars(layers), merged_options(plain=True))
     assert merge_tars(tars(layers), chunk=chunk) == plain
     assert merge_tars(tars(layers), Options(rescan=True, spool_memory=0), reopenable=False, rewinds=False) == plain
 

@@ -13,6 +13,7 @@ from streamerge import FormatError, LayerError, Options, Report, Stream, Streame
 from tests.support.judges import described, tars
 from tests.support.layers import Dialect, Layer
 from tests.support.merged import BytesLayer, BytesOutput, merge_tars
+from tests.support.merged import options as merged_options
 from tests.support.strategies import stacks
 from tests.support.strict_tar import members
 from tests.support.tree import from_tar
@@ -99,7 +100,7 @@ class TestSameBytes:
     @pytest.mark.parametrize("chunk", [1, 7, 512, 513, 4096, 1 << 20])
     def test_any_way(self, plain: bool, reopenable: bool, chunk: int) -> None:
         expected = merge_tars(self.STACK)
-        assert merge_tars(self.STACK, Options(plain=plain), chunk=chunk, reopenable=reopenable) == expected
+        assert merge_tars(self.STACK, merged_options(plain=plain), chunk=chunk, reopenable=reopenable) == expected
 
     @pytest.mark.parametrize("options", [Options(rescan=True), Options(spool_memory=0), Options(read_ahead=1)], ids=str)
     @pytest.mark.parametrize("reopenable", [True, False])
@@ -155,7 +156,7 @@ class TestHiddenBodies:
     @pytest.mark.parametrize("plain", [True, False])
     def test_a_huge_one_is_not_copied(self, newer: Layer, plain: bool) -> None:
         layers = [Watched(Layer().file(b"a", self.HUGE).tar()), Watched(newer.tar())]
-        report, output = run(layers, Options(plain=plain))
+        report, output = run(layers, merged_options(plain=plain))
         assert output.size <= 20 * 512
         assert (report.hidden, report.hidden_bytes) == (1, len(self.HUGE))
         assert [layer.opened for layer in layers] == [1, 1]

@@ -30,14 +30,14 @@ class TestImplicitDirectoriesAreDirectories:
 
     def test_a_warning_says_so(self) -> None:
         listener = Listener()
-        merge_tars(tars([Layer().symlink(b"d", b"x").file(b"k"), Layer().file(b"d/a")]), watch=listener)
+        merge_tars(tars([Layer().symlink(b"d", b"x").file(b"k"), Layer().file(b"d/a")]), observer=listener)
         assert listener.warnings == [
             "layer 0 (0.tar): d: a newer layer has something below it, so this symlink gives way to a directory"
         ]
 
     def test_a_listed_directory_needs_no_warning(self) -> None:
         listener = Listener()
-        merge_tars(tars([Layer().symlink(b"d", b"x"), Layer().dir(b"d").file(b"d/a")]), watch=listener)
+        merge_tars(tars([Layer().symlink(b"d", b"x"), Layer().dir(b"d").file(b"d/a")]), observer=listener)
         assert listener.warnings == []
 
 

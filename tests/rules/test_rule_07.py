@@ -13,6 +13,7 @@ from streamerge.rules.placing import RepeatedPath
 from tests.support.judges import DIR, shows, tars
 from tests.support.layers import Dialect, Layer
 from tests.support.merged import merge_tars
+from tests.support.merged import options as merged_options
 from tests.support.tree import from_tar
 
 TWICE = Layer().file(b"a", b"1").file(b"b", b"b").file(b"a", b"2")
@@ -134,7 +135,7 @@ class TestWhereItCannotBeTakenBack:
     @pytest.mark.parametrize("rewinds", [True, False])
     @pytest.mark.parametrize("plain", [True, False])
     def test_pipes(self, reopenable: bool, rewinds: bool, plain: bool) -> None:
-        options = Options(plain=plain)
+        options = merged_options(plain=plain)
         if reopenable and rewinds:
             assert from_tar(merge_tars(self.LAYERS, options))[b"a"].content == b"2"
             return

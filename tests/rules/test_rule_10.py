@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from streamerge import FormatError, LayerError, Options, StreamergeError
+from streamerge import FormatError, LayerError, StreamergeError
 from tests.support.judges import DIR, described, refused, shows
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer
 from tests.support.merged import merge_tars
+from tests.support.merged import options as merged_options
 from tests.support.tree import from_tar
 
 A = Layer().file(b"a", b"data" * 200).file(b"b", b"tail")
@@ -16,7 +17,7 @@ SHOWN = {b"a": b"data" * 200, b"b": b"tail"}
 
 
 def merged(data: bytes, way: dict[str, int]) -> dict[bytes, bytes | str]:
-    return described(from_tar(merge_tars([data], Options(plain=bool(way["plain"])), chunk=way["chunk"])))
+    return described(from_tar(merge_tars([data], merged_options(plain=bool(way["plain"])), chunk=way["chunk"])))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -55,7 +56,7 @@ class TestTheEndOfALayer:
     def test_a_hidden_body_that_runs_past_the_end(self, way: dict[str, int]) -> None:
         data = Layer().file(b"a", b"data" * 500).tar(end=False)
         for size in (1, 48, 500):
-            options = Options(plain=bool(way["plain"]))
+            options = merged_options(plain=bool(way["plain"]))
             layers = [data[: 2512 - size], Layer().file(b"a", b"new").tar()]
             with pytest.raises(LayerError, match=r"layer 0 .0.tar.*truncated"):
                 merge_tars(layers, options, chunk=way["chunk"])

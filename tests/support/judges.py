@@ -22,6 +22,7 @@ from tests.support import model, overlay, tree
 from tests.support.changeset import Whiteouts as Style
 from tests.support.layers import Dialect, Kind, Layer
 from tests.support.merged import merge_tars
+from tests.support.merged import options as merged_options
 from tests.support.tree import Node, Tree
 
 __all__ = ["DIR", "described", "judged", "kernel_judges", "refused", "shows", "tars"]
@@ -83,7 +84,7 @@ def judged(
 def merged_every_way(layers: Sequence[bytes], options: Options) -> bytes:
     """The merged tar, the same however the layers come and whichever loop reads them."""
     output = merge_tars(layers, options)
-    plain = Options(whiteouts=options.whiteouts, mtime=options.mtime, plain=True)
+    plain = merged_options(whiteouts=options.whiteouts, mtime=options.mtime, plain=True)
     first = Options(whiteouts=options.whiteouts, mtime=options.mtime, rescan=True, spool_memory=0)
     assert merge_tars(layers, plain, chunk=700) == output, "the plain loop differs"
     assert merge_tars(layers, options, chunk=513) == output, "small chunks differ"
@@ -104,7 +105,7 @@ def refused(
         merge_tars(tars(layers, dialect), Options(whiteouts=Whiteouts(style)))
     assert caught.value.layer is not None
     with pytest.raises(error, match=match):
-        merge_tars(tars(layers, dialect), Options(whiteouts=Whiteouts(style), plain=True), chunk=700)
+        merge_tars(tars(layers, dialect), merged_options(whiteouts=Whiteouts(style), plain=True), chunk=700)
     with pytest.raises(model.ModelError):
         model.merge(layers, whiteouts=style)
     if style == "oci" and kernel_judges():

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from streamerge import Observer, Options, Stream, TarSink, merge
-from streamerge.streams import ChunkStream
+from streamerge import ChunkStream, Event, Layer, Observer, Options, Stream, TarSink, Warned, Whiteouts, merge
+from streamerge.engine.onepass import OnePass
 
-__all__ = ["BytesLayer", "BytesOutput", "Listener", "merge_tars"]
+__all__ = ["BytesLayer", "BytesOutput", "Listener", "SlowOptions", "merge_tars", "options"]
 
 
-class BytesLayer:
+class BytesLayer(Layer):
     """A layer in memory, given in chunks of ``chunk`` bytes; ``reopenable`` as asked, and held to it."""
 
     def __init__(self, data: bytes, *, name: str = "bytes", chunk: int = 1 << 16, reopenable: bool = True) -> None:
@@ -55,13 +56,36 @@ class BytesOutput:
 
 
 class Listener(Observer):
-    """Capabilities the warnings."""
+    """Collects the warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
+    def notify(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self.warnings.append(event.text)
+
+
+class SlowOptions(Options):
+    """Options of a merge without the scan: the slow path decides on every entry."""
+
+
+def options(
+    *, plain: bool, whiteouts: Whiteouts = Whiteouts.OCI, rescan: bool = False, mtime: int = 0, **others: Any
+) -> Options:
+    """Options of a merge; a ``plain`` one does without the scan."""
+    kind = SlowOptions if plain else Options
+    return kind(whiteouts=whiteouts, rescan=rescan, mtime=mtime, **others)
+
+
+_scans = OnePass._scans
+
+
+def _scans_unless_slow(self: OnePass, index: int) -> bool:
+    return not isinstance(self._context.options, SlowOptions) and _scans(self, index)
+
+
+OnePass._scans = _scans_unless_slow  # type: ignore[method-assign]  # the package has no switch for it
 
 
 def merge_tars(
@@ -71,13 +95,13 @@ def merge_tars(
     chunk: int = 1 << 16,
     reopenable: bool = True,
     rewinds: bool = True,
-    watch: Observer | None = None,
+    observer: Observer | None = None,
 ) -> bytes:
     """The merged tar of plain layers, base first."""
     layers = [
         BytesLayer(tar, name=f"{number}.tar", chunk=chunk, reopenable=reopenable) for number, tar in enumerate(tars)
     ]
     output = BytesOutput(rewinds=rewinds)
-    merge(layers, TarSink(output), options, watch)
+    merge(layers, TarSink(output), options, observer)
     assert output.data is not None
     return output.data

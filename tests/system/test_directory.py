@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from streamerge import DirectorySink, Options, merge
+from streamerge import DirectorySink, merge
 from streamerge.sinks.directory.ownership import IdMap, Ownership
 from tests.support import model, overlay, tree
 from tests.support.command import run
 from tests.support.layers import SECOND, Dialect, EntrySpec, Kind, Layer
 from tests.support.merged import BytesLayer
+from tests.support.merged import options as merged_options
 from tests.support.odd import CAPABILITY, TIME, odd_stack, write_layers
 from tests.support.unprivileged import NOBODY, Caller, run_as
 from tests.system import test_real_images as images
@@ -43,7 +44,7 @@ def made(layers: list[Layer], path: Path, *, plain: bool = False, dialect: Diale
     """Merge into a directory in this process; returns the warnings."""
     warnings: list[str] = []
     stack = [BytesLayer(layer.tar(dialect)) for layer in layers]
-    merge(stack, DirectorySink(str(path), fsync=False, warn=warnings.append), Options(plain=plain))
+    merge(stack, DirectorySink(str(path), fsync=False, warn=warnings.append), merged_options(plain=plain))
     return warnings
 
 
@@ -232,7 +233,7 @@ def test_the_last_header_of_a_directory_counts(tmp_path: Path) -> None:
         return Layer().dir(name, mode=mode, mtime=7 * SECOND).tar(Dialect.USTAR)[:512]
 
     sink = DirectorySink(str(tmp_path / "root"), fsync=False)
-    sink.enter(b"entered/")
+    sink.enter_directory(b"entered/")
     for path in (b"entered", b"listed", b""):
         for mode in (0o755, 0o711):
             sink.add_directory(path, header(path, mode))

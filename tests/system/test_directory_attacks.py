@@ -19,12 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from streamerge import DirectorySink, Options, StreamergeError, merge
+from streamerge import DirectorySink, StreamergeError, merge
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support import model, tree
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer
 from tests.support.merged import BytesLayer
+from tests.support.merged import options as merged_options
 
 pytestmark = pytest.mark.root
 
@@ -75,12 +76,12 @@ def above(tmp_path: Path) -> Path:
     return path
 
 
-def one_pass(above: Path, layers: list[Layer], *, plain: bool = False, dialect: Dialect = Dialect.PAX) -> Path | None:
+def attempt(above: Path, layers: list[Layer], *, plain: bool = False, dialect: Dialect = Dialect.PAX) -> Path | None:
     """Merge; the tree, or None where the merge refuses, and then nothing may be left."""
     path = above / "root"
     stack = [BytesLayer(layer.tar(dialect)) for layer in layers]
     try:
-        merge(stack, DirectorySink(str(path), fsync=False), Options(plain=plain))
+        merge(stack, DirectorySink(str(path), fsync=False), merged_options(plain=plain))
     except StreamergeError:
         assert os.listdir(above) == []
         return None
@@ -123,7 +124,7 @@ def test_a_symlink_and_then_a_child(canary: Canary, above: Path, way: str, order
         "same": [Layer((*link.items, *child.items))],
         "same, child first": [Layer((*child.items, *link.items))],
     }
-    assert_model(both[order], one_pass(above, both[order], plain=plain))
+    assert_model(both[order], attempt(above, both[order], plain=plain))
 
 
 @HOT
@@ -142,7 +143,7 @@ def test_other_children_of_a_symlink(canary: Canary, above: Path, way: str, kind
         "opaque": Layer().opaque(b"x").opaque(b"x/etc").opaque(b"deep/y"),
     }
     for layers in ([link, children[kind]], [Layer((*link.items, *children[kind].items))]):
-        root = one_pass(above, layers, plain=plain)
+        root = attempt(above, layers, plain=plain)
         assert_model(layers, root)
         if root is not None:
             subprocess.run(["rm", "-rf", root], check=True)
@@ -156,7 +157,7 @@ def test_chains_of_symlinks(canary: Canary, above: Path, plain: bool) -> None:
         layer = layer.symlink(b"s%d" % number, b"s%d" % (number - 1))
     layer = layer.dir(b"a").symlink(b"a/up", b"..").symlink(b"a/up2", b"up/..").symlink(b"loop", b"loop")
     newer = Layer().file(b"s59/etc/passwd", b"pwned").file(b"a/up2/host/x", b"pwned").file(b"loop/x", b"1")
-    assert_model([layer, newer], one_pass(above, [layer, newer], plain=plain))
+    assert_model([layer, newer], attempt(above, [layer, newer], plain=plain))
     assert stat.S_ISDIR((above / "root" / "s59").lstat().st_mode)
 
 
@@ -164,7 +165,7 @@ def test_chains_of_symlinks(canary: Canary, above: Path, plain: bool) -> None:
 @WAYS
 def test_a_directory_replaced_by_a_symlink_within_a_layer(canary: Canary, above: Path, way: str, plain: bool) -> None:
     layer = Layer().dir(b"x").file(b"x/a", b"1").symlink(b"x", pointing(canary, way)).file(b"x/passwd", b"pwned")
-    assert_model([layer], one_pass(above, [layer], plain=plain))
+    assert_model([layer], attempt(above, [layer], plain=plain))
 
 
 @HOT
@@ -178,7 +179,7 @@ def test_a_file_replaced_by_a_symlink_is_not_written_through(
         [Layer().symlink(b"x", pointing(canary, way)).file(b"x", b"pwned", mode=0o6777, uid=7)],
         [Layer().symlink(b"x", pointing(canary, way)).link(b"y", b"x").file(b"y", b"pwned", uid=7)],
     ):
-        root = one_pass(above, layers, plain=plain)
+        root = attempt(above, layers, plain=plain)
         assert_model(layers, root)
         assert root is not None
         subprocess.run(["rm", "-rf", root], check=True)
@@ -188,13 +189,13 @@ def test_metadata_of_a_symlink_is_not_that_of_its_target(canary: Canary, above: 
     meta = {b"trusted.a": b"b"}
     target = pointing(canary, "{host}/etc/shadow")
     layer = Layer().symlink(b"x", target, mode=0o6777, uid=7, gid=8, mtime=5, xattrs=meta).link(b"y", b"x")
-    assert_model([layer], one_pass(above, [layer]))
+    assert_model([layer], attempt(above, [layer]))
 
 
 def test_the_root_as_a_symlink(canary: Canary, above: Path) -> None:
     """CVE-2021-29136, umoci: a layer whose root is a symlink."""
     for path in (b".", b"./", b"/", b"//"):
-        assert one_pass(above, [Layer().symlink(path, pointing(canary, "{host}")).file(b"etc/passwd", b"x")]) is None
+        assert attempt(above, [Layer().symlink(path, pointing(canary, "{host}")).file(b"etc/passwd", b"x")]) is None
 
 
 # --- hard links ------------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def test_a_hard_link_out_and_then_a_write(canary: Canary, above: Path, target: s
     """CVE-2019-10773, CVE-2021-32803: the link makes the file outside ours, the entry after it writes into it."""
     link = Layer().symlink(b"s", pointing(canary, "{host}")).dir(b"x").link(b"l", pointing(canary, target))
     for layers in ([link], [link, Layer().file(b"l", b"pwned")], [Layer((*link.items, *Layer().file(b"l").items))]):
-        root = one_pass(above, layers, plain=plain)
+        root = attempt(above, layers, plain=plain)
         assert root is None or not (root / "l").exists() or (root / "l").stat().st_nlink == 1
         subprocess.run(["rm", "-rf", above / "root"], check=True)
 
@@ -224,7 +225,7 @@ def test_a_hard_link_out_and_then_a_write(canary: Canary, above: Path, target: s
 def test_a_hard_link_to_a_symlink_is_the_symlink(canary: Canary, above: Path) -> None:
     target = pointing(canary, "{host}/etc/shadow")
     layers = [Layer().symlink(b"s", target), Layer().link(b"l", b"s"), Layer().link(b"m", b"l", mode=0o777, uid=9)]
-    assert_model(layers, one_pass(above, layers))
+    assert_model(layers, attempt(above, layers))
     assert (above / "root" / "m").is_symlink()
 
 
@@ -269,7 +270,7 @@ def test_names_that_lead_out_are_refused(canary: Canary, above: Path, name: byte
     spec = EntrySpec(
         kind, name, b"x" if kind is Kind.FILE else b"", target=b"f" if kind in (Kind.LINK, Kind.SYMLINK) else b""
     )
-    assert one_pass(above, [Layer().file(b"f", b"1").dir(b"a"), Layer().entry(spec)], plain=plain) is None
+    assert attempt(above, [Layer().file(b"f", b"1").dir(b"a"), Layer().entry(spec)], plain=plain) is None
 
 
 @HOT
@@ -278,7 +279,7 @@ def test_absolute_names_are_those_of_the_root(canary: Canary, above: Path, plain
     layer = (
         Layer().file(host + b"/etc/passwd", b"pwned").file(b"//etc/passwd", b"ours").dir(b"///").whiteout(b"/etc/gone")
     )
-    root = one_pass(above, [layer], plain=plain)
+    root = attempt(above, [layer], plain=plain)
     assert root is not None
     assert (root / "etc/passwd").read_bytes() == b"ours"
     assert Path(f"{root}{canary.path}/etc/passwd").read_bytes() == b"pwned"
@@ -289,9 +290,9 @@ def test_absolute_names_are_those_of_the_root(canary: Canary, above: Path, plain
 def test_names_with_a_nul(canary: Canary, above: Path, record: bytes, plain: bool) -> None:
     """Tools that check the whole and open what stands before the NUL see two names."""
     layer = Layer().file(b"f").link(b"l", b"f", records={record: b"x\0/../../../host/etc/passwd"})
-    assert one_pass(above, [layer], plain=plain) is None
+    assert attempt(above, [layer], plain=plain) is None
     layer = Layer().symlink(b"l", b"f", records={record: b"x\0y"})
-    assert one_pass(above, [layer], plain=plain) is None
+    assert attempt(above, [layer], plain=plain) is None
 
 
 @HOT
@@ -312,23 +313,23 @@ def test_names_that_only_look_bad(canary: Canary, above: Path, plain: bool) -> N
         b"\xc0\xae",
     ):
         layer = layer.file(name, name).file(b"d/" + name + b"/f", name)
-    assert_model([layer], one_pass(above, [layer], plain=plain))
+    assert_model([layer], attempt(above, [layer], plain=plain))
 
 
 @HOT
 @pytest.mark.parametrize(("depth", "merged"), [(1024, True), (1025, False), (2047, False), (10_000, False)])
 def test_deep_paths(canary: Canary, above: Path, depth: int, merged: bool, plain: bool) -> None:
-    root = one_pass(above, [Layer().file(b"/".join([b"a"] * depth), b"x")], plain=plain)
+    root = attempt(above, [Layer().file(b"/".join([b"a"] * depth), b"x")], plain=plain)
     assert (root is not None) is merged
     subprocess.run(["rm", "-rf", above / "root"], check=True)
 
 
 @HOT
 def test_components_that_are_too_long(canary: Canary, above: Path, plain: bool) -> None:
-    assert one_pass(above, [Layer().file(b"a" * 256, b"x")], plain=plain) is None
-    assert one_pass(above, [Layer().file(b"a" * 256 + b"/x", b"x")], plain=plain) is None
-    assert one_pass(above, [Layer().symlink(b"s", b"x" * 4096)], plain=plain) is None
-    assert one_pass(above, [Layer().symlink(b"s", b"x" * 4095)], plain=plain) is not None
+    assert attempt(above, [Layer().file(b"a" * 256, b"x")], plain=plain) is None
+    assert attempt(above, [Layer().file(b"a" * 256 + b"/x", b"x")], plain=plain) is None
+    assert attempt(above, [Layer().symlink(b"s", b"x" * 4096)], plain=plain) is None
+    assert attempt(above, [Layer().symlink(b"s", b"x" * 4095)], plain=plain) is not None
 
 
 # --- what is written, and when ---------------------------------------------------------------------
@@ -338,12 +339,12 @@ def test_devices_are_made_and_never_opened(canary: Canary, above: Path) -> None:
     """A body on a device's entry is not written to the device; one made of a file is not written through."""
     layer = Layer().entry(EntrySpec(Kind.BLOCK, b"sda", data=b"", major=7, minor=0, size=512)).raw(b"")
     layers = [layer, Layer().file(b"sda/x", b"1")]
-    root = one_pass(above, layers)
+    root = attempt(above, layers)
     assert root is not None
     assert (root / "sda").is_dir()
     subprocess.run(["rm", "-rf", root], check=True)
     layers = [Layer().block(b"sda", 7, 0).file(b"sda", b"replaces it").fifo(b"p").file(b"p", b"never blocks")]
-    assert_model(layers, one_pass(above, layers))
+    assert_model(layers, attempt(above, layers))
 
 
 def test_set_user_id_comes_after_the_owner(above: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +368,7 @@ def test_set_user_id_comes_after_the_owner(above: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(os, name, watched(name))
     layer = Layer().file(b"hot", b"x", mode=0o6755, uid=5, gid=6).dir(b"d", mode=0o2755, uid=5)
     layer = layer.file(b"pax", b"x", mode=0o4755, uid=5, xattrs={b"user.a": b"b"})
-    one_pass(above, [layer])
+    attempt(above, [layer])
     assert seen
     assert {uid for _, uid in seen} == {5}
 
@@ -434,7 +435,7 @@ def test_a_neighbour_who_swaps_directories_for_symlinks(canary: Canary, above: P
     with swapping(above, canary) as swaps:
         for _ in range(3):
             try:
-                merge(stack, DirectorySink(str(above / "root"), fsync=False, force=True), Options(plain=plain))
+                merge(stack, DirectorySink(str(above / "root"), fsync=False, force=True), merged_options(plain=plain))
             except StreamergeError:
                 continue
     assert swaps[0] > 0
@@ -456,7 +457,7 @@ class Stepwise:
 
     def write_files(self, path: bytes) -> None:
         self._sink.enter(path[: path.rfind(b"/") + 1])
-        self._sink.write_files(Layer().file(path, b"x").tar()[:1024])
+        self._sink.write_run(Run(Layer().file(path, b"x").tar()[:1024]))
 
     def finish(self) -> None:
         self._sink.finish()
@@ -477,8 +478,8 @@ def many_directories() -> Layer:
     "step",
     [
         lambda sink: sink.add(Layer().file(b"a/passwd", b"pwned")),
-        lambda sink: sink.write_files(b"a/passwd"),
-        lambda sink: sink.write_files(b"a/b/passwd"),
+        lambda sink: sink.write_run(Run(b"a/passwd")),
+        lambda sink: sink.write_run(Run(b"a/b/passwd")),
         lambda sink: sink.add(Layer().dir(b"a/new", mode=0o777)),
         lambda sink: sink.add(Layer().symlink(b"a/passwd", b"x")),
         lambda sink: sink.add(Layer().fifo(b"a/new")),
@@ -517,7 +518,7 @@ def test_a_symlink_put_where_something_is_to_be_made(canary: Canary, above: Path
     os.symlink(canary.path / "etc" / "passwd", sink.partial / "x")
     if kind == "plain":
         with pytest.raises(StreamergeError):
-            sink.write_files(b"x")
+            sink.write_run(Run(b"x"))
         sink.abort()
     else:
         sink.add(layers[kind])

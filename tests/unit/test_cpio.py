@@ -16,6 +16,7 @@ from streamerge.sinks.cpio.header import MAX_BODY, Inode, end_of_archive, newc_h
 from streamerge.tar.encode import implicit_directory
 from tests.support.layers import SECOND, Dialect, Layer
 from tests.support.merged import BytesLayer, BytesOutput
+from tests.support.merged import options as merged_options
 from tests.support.strict_cpio import members, tree_of
 
 PLAIN = Inode(1, 0o100644, 0, 0, 1, 0)
@@ -182,7 +183,7 @@ def test_links_of_a_layer_that_repeats_a_path() -> None:
 )
 def test_runs_and_single_entries_are_the_same(layer: Layer) -> None:
     stack = [Layer().dir(b"a").file(b"a/old", b"o"), layer]
-    assert archive(stack) == archive(stack, options=Options(plain=True))
+    assert archive(stack) == archive(stack, options=merged_options(plain=True))
 
 
 def test_a_child_before_its_directory_waits() -> None:

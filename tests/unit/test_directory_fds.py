@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamerge.sinks.directory.fds import DirectoryFds, few_enough
+from streamerge.sinks.directory.fds import DirectoryFds, few_descriptors
 from tests.support.descriptors import descriptors, still_open
 
 
@@ -73,8 +73,8 @@ def test_never_too_many(root: int, tmp_path: Path, allowed: int) -> None:
     highest = max(map(int, descriptors()))
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, before[1]))
     try:
-        assert few_enough(1000) == allowed // 4
-        assert few_enough(3) == 3
+        assert few_descriptors(1000) == allowed // 4
+        assert few_descriptors(3) == 3
         fds = DirectoryFds(root)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

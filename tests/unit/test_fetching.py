@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamerge import DirectorySink, Entry, LayerFile, Options, SinkError, StreamergeError, TarSink, merge
+from streamerge import DirectorySink, Entry, LayerFile, SinkError, StreamergeError, TarSink, merge
 from streamerge.parallel import pool
 from streamerge.parallel.pool import ENOUGH, Pool
 from streamerge.parallel.process import can_fork
@@ -25,6 +25,7 @@ from streamerge.tar.reader import TarReader
 from tests.support.descriptors import descriptors, still_open
 from tests.support.layers import SECOND, Dialect, Layer
 from tests.support.merged import BytesLayer, merge_tars
+from tests.support.merged import options as merged_options
 from tests.support.strategies import stacks
 from tests.support.tree import differences, from_directory
 
@@ -158,7 +159,7 @@ def test_any_stack_from_files(stack: list[Layer]) -> None:
         merge(layers, TarSink(FileOutput(str(place / "out"), fsync=False), workers=1))
         assert (place / "out").read_bytes() == merge_tars(tars)
         merge(layers, DirectorySink(str(place / "helped"), workers=2, fsync=False))
-        merge(layers, DirectorySink(str(place / "plain"), fsync=False), Options(plain=True))
+        merge(layers, DirectorySink(str(place / "plain"), fsync=False), merged_options(plain=True))
         assert differences(from_directory(place / "helped"), from_directory(place / "plain")) == []
 
 
@@ -234,7 +235,7 @@ class TestDirectory:
         merge(layers, DirectorySink(str(tmp_path / "ours"), workers=workers, fsync=False))
         assert counting.given > len(BIG)
         plainly = DirectorySink(str(tmp_path / "plain"), fsync=False)
-        merge([BytesLayer(data) for data in stack], plainly, Options(plain=True))
+        merge([BytesLayer(data) for data in stack], plainly, merged_options(plain=True))
         ours, plain = from_directory(tmp_path / "ours"), from_directory(tmp_path / "plain")
         assert differences(ours, plain) == []
         assert len(plain) > 1400
@@ -259,8 +260,8 @@ class TestDirectory:
     def test_a_link_that_gives_way_to_a_file(self, tmp_path: Path) -> None:
         """Links wait until the workers are done; a user of the sink may meanwhile put something in their place."""
         sink = DirectorySink(str(tmp_path / "root"), workers=1, fsync=False)
-        sink.enter(b"")
-        sink.write_files(Layer().file(b"a", b"1").tar()[:1024])
+        sink.enter_directory(b"")
+        sink.write_run(Run(Layer().file(b"a", b"1").tar()[:1024]))
         for entry in entries_of(Layer().file(b"a", b"1").link(b"b", b"a").link(b"c", b"a").tar())[1:]:
             sink.add(entry, ())
         (b,) = entries_of(Layer().file(b"b").tar())

@@ -28,7 +28,7 @@ class FakeLayer:
     def __init__(
         self,
         chunks: Iterable[bytes | BaseException],
-        reader: Reader = Reader.THREAD,
+        reader: Reader = ReadAheadBy.THREAD,
         *,
         reopenable: bool = True,
     ) -> None:
@@ -125,10 +125,10 @@ class TestWhoReads:
     @pytest.mark.parametrize(
         ("reader", "processes", "kind"),
         [
-            (Reader.NOBODY, True, ChunkStream),
-            (Reader.THREAD, True, ThreadStream),
-            (Reader.PROCESS, True, DecoderStream),
-            (Reader.PROCESS, False, ThreadStream),
+            (ReadAheadBy.NOTHING, True, ChunkStream),
+            (ReadAheadBy.THREAD, True, ThreadStream),
+            (ReadAheadBy.PROCESS, True, DecoderStream),
+            (ReadAheadBy.PROCESS, False, ThreadStream),
         ],
     )
     def test_as_the_stream_says_and_the_caller_allows(self, reader: Reader, processes: bool, kind: type) -> None:
@@ -177,7 +177,7 @@ class TestAhead:
 
     @pytest.mark.parametrize("processes", [False, True])
     def test_two_layers_at_once_and_no_more(self, processes: bool) -> None:
-        endless = [FakeLayer(itertools.repeat(b"x" * 1000), Reader.PROCESS) for _ in range(4)]
+        endless = [FakeLayer(itertools.repeat(b"x" * 1000), ReadAheadBy.PROCESS) for _ in range(4)]
         with ReadAhead(endless, 2 << 20, processes=processes) as ahead:
             next(ahead.streams()).read()
             assert [layer.opened for layer in endless] == [1, 1, 0, 0]
@@ -185,7 +185,7 @@ class TestAhead:
 
     def test_on_behind_layers_that_nobody_need_read(self) -> None:
         last = FakeLayer([b"b"])
-        layers: list[Layer] = [FakeLayer([b"a"], Reader.PROCESS), *(SeekingLayer() for _ in range(3)), last]
+        layers: list[Layer] = [FakeLayer([b"a"], ReadAheadBy.PROCESS), *(SeekingLayer() for _ in range(3)), last]
         with ReadAhead(layers, processes=True) as ahead:
             next(ahead.streams())
             assert last.opened
@@ -232,7 +232,7 @@ class TestBounds:
         assert layer.closed
 
     def test_most_of_the_memory_is_for_the_next_layer(self) -> None:
-        endless = [FakeLayer(itertools.repeat(bytes(1 << 18)), Reader.PROCESS) for _ in range(2)]
+        endless = [FakeLayer(itertools.repeat(bytes(1 << 18)), ReadAheadBy.PROCESS) for _ in range(2)]
         with ReadAhead(endless, 16 << 20, processes=True) as ahead:
             stream = next(ahead.streams())
             for _ in range(200):
@@ -252,7 +252,7 @@ class TestErrors:
             streams = ahead.streams()
             assert all_of(next(streams)) == b"a"
             stream = next(streams)
-            if reader is not Reader.PROCESS:  # where what is in a slot goes with it
+            if reader is not ReadAheadBy.PROCESS:  # where what is in a slot goes with it
                 assert stream.read() == b"b"
             with pytest.raises(type(error), match="x"):
                 all_of(stream)
@@ -306,7 +306,7 @@ class TestNothingIsLeft:
     @pytest.mark.parametrize("processes", [False, True])
     def test_whoever_reads_goes(self, processes: bool) -> None:
         for _ in range(5):
-            with ReadAhead([FakeLayer([bytes(100)] * 100, Reader.PROCESS)], 10, processes=processes) as ahead:
+            with ReadAhead([FakeLayer([bytes(100)] * 100, ReadAheadBy.PROCESS)], 10, processes=processes) as ahead:
                 next(ahead.streams())
         wait_for_thread()
         assert "streamerge-read-ahead" not in [thread.name for thread in threading.enumerate()]
@@ -333,7 +333,7 @@ def test_without_more_processes_threads_do_it(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(os, "fork", refused)
     before = descriptors()
-    layers = [FakeLayer([b"a"], Reader.PROCESS), FakeLayer([b"b"], Reader.PROCESS)]
+    layers = [FakeLayer([b"a"], ReadAheadBy.PROCESS), FakeLayer([b"b"], ReadAheadBy.PROCESS)]
     with ReadAhead(layers, processes=True) as ahead:
         assert [(type(stream), all_of(stream)) for stream in ahead.streams()] == [
             (ThreadStream, b"a"),

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from streamerge.engine import retain
 from streamerge.engine.retain import Retainer, RetainMethod, Spool, SpooledLayer
 from streamerge.errors import SinkError
-from streamerge.streams import ChunkStream, Reader
+from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer
@@ -251,7 +251,7 @@ def test_a_spooled_layer_is_read_by_the_merge_itself() -> None:
     layer = SpooledLayer(BytesLayer(NOISE, reopenable=False), spool)
     stream = layer.open()
     assert isinstance(stream, ChunkStream)
-    assert stream.reader is Reader.NOBODY
+    assert stream.reader is ReadAheadBy.NOTHING
     first = stream.read()
     spool.write(NOISE)
     assert first + b"".join(iter(stream.read, b"")) == NOISE

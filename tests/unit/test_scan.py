@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamerge import Options, Report, StreamergeError, TarSink, Whiteouts
+from streamerge import Report, StreamergeError, TarSink, Whiteouts
 from streamerge import merge as merge_layers
 from streamerge.engine.scan import Counts, ScanHooks, files_of, scan
 from streamerge.rules.placing import Merge
@@ -16,6 +16,7 @@ from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer
 from tests.support.merged import BytesLayer, BytesOutput
+from tests.support.merged import options as merged_options
 from tests.support.strategies import mutated, stacks
 
 PLAIN_FILES = (
@@ -39,7 +40,7 @@ def outcome(
     output = BytesOutput()
     stack = [BytesLayer(data, chunk=chunk, reopenable=reopenable) for data in layers]
     try:
-        report: Report = merge_layers(stack, TarSink(output), Options(plain=plain, whiteouts=whiteouts))
+        report: Report = merge_layers(stack, TarSink(output), merged_options(plain=plain, whiteouts=whiteouts))
     except StreamergeError as error:
         return None, str(error)
     counts = (report.layers, report.written, report.hidden, report.hidden_bytes, report.promoted)

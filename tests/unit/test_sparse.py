@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamerge import DirectorySink, LayerFile, Options, merge
+from streamerge import DirectorySink, LayerFile, merge
 from streamerge.entry import Entry
 from streamerge.errors import FormatError, StreamergeError
 from streamerge.streams import ChunkStream
@@ -17,6 +17,7 @@ from streamerge.tar.reader import TarReader
 from streamerge.tar.sparse import is_sparse, sparse_file
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer
+from tests.support.merged import options as merged_options
 
 NeedTool = Callable[[str], str]
 
@@ -76,7 +77,7 @@ def test_what_gnu_tar_stores_comes_back_with_its_holes(
         merge(
             [LayerFile(str(tmp_path / "a.tar"))],
             DirectorySink(str(tmp_path / "root"), fsync=False, force=True),
-            Options(plain=plain),
+            merged_options(plain=plain),
         )
         root = tmp_path / "root"
         assert sorted(os.listdir(root)) == ["a", "hole", "z"]

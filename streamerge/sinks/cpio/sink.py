@@ -7,22 +7,23 @@ GNU cpio at its end. The count must be known with the first name, so that the la
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Iterable
 
 from streamerge.codecs import Codec
-from streamerge.codecs.encoders import Encoder
 from streamerge.codecs.initramfs import cpio_codec, encode_initramfs
-from streamerge.engine.scan import FileByFile
 from streamerge.entry import Entry, Kind
 from streamerge.errors import SinkError
-from streamerge.interfaces import Preview
+from streamerge.interfaces import Preview, PreviewSink, Takes
+from streamerge.sinks.base import AbortOnExit
 from streamerge.sinks.cpio.header import MAX_PATH, Inode, end_of_archive, newc_header, padding
 from streamerge.sinks.losses import CPIO, LossReport
-from streamerge.sinks.output import Output, open_output
+from streamerge.sinks.output import Output, OutputTarget, compressed, open_output
 from streamerge.sinks.treesize import LinkMap, TreeSize
 from streamerge.tar.header import parse_entry, parse_number
 from streamerge.tar.metadata import metadata
+from streamerge.tar.runs import FileByFileSink
 from streamerge.tar.sparse import expanded, is_sparse, sparse_file
 
 __all__ = ["CpioSink", "open_cpio"]
@@ -40,26 +41,19 @@ _TYPES = {
 Piece = bytes | memoryview
 
 
-class CpioSink(FileByFile):
+class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
     """Writes entries to an :class:`~streamerge.sinks.output.Output` as one cpio archive.
 
-    ``encoder`` makes a compressor; without one the archive is plain. ``warn`` gets a line for each kind of thing
+    ``warn`` gets a line for each kind of thing
     that newc has no room for. Raises SinkError for a file of 4 GiB and for a path that the kernel would skip.
     Memory: an inode for each file that has several names.
     """
 
-    any_order = False
-
-    def __init__(
-        self,
-        output: Output,
-        *,
-        encoder: Callable[[], Encoder] | None = None,
-        warn: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self.restartable = output.rewinds
+    def __init__(self, output: Output, *, warn: Callable[[str], None] = lambda text: None) -> None:
+        self.takes = Takes.FILE_RUNS | Takes.PREVIEW
+        if output.rewinds:
+            self.takes |= Takes.RESTART
         self._output = output
-        self._new_encoder = encoder
         self._warn = warn
         self._links = LinkMap()
         self._pieces: list[Piece] = []
@@ -71,7 +65,7 @@ class CpioSink(FileByFile):
         preview.merge_into(tree_size)
         self._links = tree_size.links
 
-    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
+    def add_file(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Append a plain file: what :meth:`add` does, with the least work that is possible."""
         if self._losses.wants(path, cut, header):
             self.add(parse_entry(header), (body,))
@@ -101,8 +95,6 @@ class CpioSink(FileByFile):
         """Write the trailer and make the output appear."""
         self._write(end_of_archive(self._size))
         self._flush()
-        if self._encoder is not None:
-            self._output.write([self._encoder.finish()])
         self._output.commit()
         self._losses.tell(self._warn)
 
@@ -162,7 +154,6 @@ class CpioSink(FileByFile):
 
     def _begin(self) -> None:
         self._losses = LossReport(CPIO)
-        self._encoder = self._new_encoder() if self._new_encoder is not None else None
         self._pieces = []
         self._pending = 0
         self._size = 0
@@ -179,23 +170,27 @@ class CpioSink(FileByFile):
 
     def _flush(self) -> None:
         pieces, self._pieces, self._pending = self._pieces, [], 0
-        if self._encoder is not None:
-            pieces = [packed for packed in map(self._encoder.write, pieces) if packed]
         if pieces:
             self._output.write(pieces)
 
 
 def open_cpio(
-    path: str, *, level: int | None = None, fsync: bool = True, warn: Callable[[str], None] = lambda text: None
+    target: OutputTarget,
+    *,
+    level: int | None = None,
+    fsync: bool = True,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> CpioSink:
     """Open a cpio archive for output; ``.gz``, ``.zst``, ``.lz4`` and ``.xz`` compress it as the kernel reads it.
 
-    ``-`` is standard output, never compressed. Raises SinkError, ValueError for a level out of range.
+    ``-`` is standard output; that and file objects are not compressed. Raises SinkError, ValueError for a level out of
+    range.
     """
-    codec = cpio_codec(path)
+    codec = cpio_codec(os.fspath(target)) if isinstance(target, str | os.PathLike) else Codec.NONE
     if codec is Codec.NONE:
         if level is not None:
             raise ValueError("a level is for compressed archives; name the output .cpio.gz, .cpio.zst, …")
-        return CpioSink(open_output(path, fsync=fsync), warn=warn)
+        return CpioSink(open_output(target, fsync=fsync), warn=warn)
     encode_initramfs(codec, level)  # a wrong level is an error before anything is created
-    return CpioSink(open_output(path, fsync=fsync), encoder=lambda: encode_initramfs(codec, level), warn=warn)
+    output = compressed(open_output(target, fsync=fsync), codec, lambda: encode_initramfs(codec, level))
+    return CpioSink(output, warn=warn)

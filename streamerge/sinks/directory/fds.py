@@ -9,18 +9,12 @@ from __future__ import annotations
 import os
 
 from streamerge.errors import UnsafePathError
+from streamerge.fileio import few_descriptors
 
-__all__ = ["DirectoryFds", "few_enough"]
+__all__ = ["DirectoryFds"]
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
 _MAX_OPEN = 128
-_LEAST = 2  # a directory and the one that it is in
-
-
-def few_enough(count: int) -> int:
-    """``count``, or fewer where that is more than a quarter of what this process may have open (``ulimit -n``)."""
-    limit = os.sysconf("SC_OPEN_MAX")
-    return min(count, max(limit // 4, _LEAST)) if limit >= 0 else count
 
 
 class DirectoryFds:
@@ -32,7 +26,7 @@ class DirectoryFds:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._most = few_enough(_MAX_OPEN)
+        self._most = few_descriptors(_MAX_OPEN)
         self._open: dict[bytes, int] = {}
 
     def get(self, path: bytes) -> int:

@@ -8,19 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from streamerge.engine.scan import SYMLINK, files_of
 from streamerge.errors import SinkError
+from streamerge.fileio import CHUNK, Check, copy_range, layer_changed, no_check, read_at, write_all
 from streamerge.sinks.directory.attributes import Attributes, CreatePlan
 from streamerge.sinks.directory.fds import DirectoryFds
 from streamerge.sinks.directory.replace import PRIVATE
-from streamerge.sinks.output import changed, copy_range, read_place, write_all
-from streamerge.streams import CHUNK
-from streamerge.tar.header import BLOCK, parse_number
+from streamerge.tar.fields import BLOCK, MTIME, OWNERS, TYPE_AT
+from streamerge.tar.header import parse_number
+from streamerge.tar.runs import SYMLINK, link_target, split_run
 
 __all__ = ["CREATE", "PlainFiles", "failed"]
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-_MOST_PLANS = 4096
+_MAX_PLANS = 4096
+_MTIME_DIGITS = slice(MTIME.start, MTIME.stop - 1)
 
 
 class PlainFiles:
@@ -33,16 +34,16 @@ class PlainFiles:
         self._room = bytearray(2 * CHUNK)
 
     def make(self, run: memoryview) -> None:
-        """Make the files of a run; see :func:`streamerge.engine.scan.files_of`. Raises SinkError."""
+        """Make the files of a run; see :func:`streamerge.tar.runs.split_run`. Raises SinkError."""
         self._make(run, write_all)
 
     def _make(self, run: memoryview, write_body: Callable[[int, memoryview], None]) -> None:
-        path, here, parent = b"", None, -1
+        path, here, parent = b"", None, 0
         try:
-            for path, cut, header, body in files_of(run):
+            for path, cut, header, body in split_run(run):
                 if path[:cut] != here:
                     here, parent = path[:cut], self._fds.get(path[: cut - 1] if cut else b"")
-                if header[156] == SYMLINK:
+                if header[TYPE_AT] == SYMLINK:
                     self._make_symlink(path[cut:], parent, header)
                     continue
                 fd, plan = self._create(path[cut:], parent, header)
@@ -56,22 +57,22 @@ class PlainFiles:
         except SinkError as error:
             raise error.at(path=path) from error.__cause__
 
-    def fetch(self, file: int, places: Sequence[int], _to: int = 0) -> None:
-        """Make what lies in a file at (position, size, …): runs, or a large file with its header alone.
+    def fetch(self, file: int, extents: Sequence[int], _to: int = 0, check: Check = no_check) -> None:
+        """Make what lies in extents of a file (start, size, …): runs, or one large file that begins with its header.
 
-        The headers were looked at before, elsewhere; should they have changed since then, that is an error.
+        The headers were checked before, by the scan; if they have changed since then, that is an error.
         """
         room = memoryview(self._room)
         try:
-            for position, size in zip(places[::2], places[1::2], strict=True):
+            for position, size in zip(extents[::2], extents[1::2], strict=True):
                 if size <= len(room):
-                    read_place(file, position, room[:size])
+                    read_at(file, position, room[:size])
                     self.make(room[:size])
                 else:
-                    read_place(file, position, room[:BLOCK])
-                    self._make(room[:BLOCK], self._copier(file, position + BLOCK, size - BLOCK))
+                    read_at(file, position, room[:BLOCK])
+                    self._make(room[:BLOCK], _copier(file, position + BLOCK, size - BLOCK, check))
         except (ValueError, IndexError):  # a number that is none, a header that is cut short
-            raise changed() from None
+            raise layer_changed() from None
 
     def directory_mode(self, header: bytes) -> int:
         """What to make a directory with: its own mode, unless that must be set later, or we could not work in it."""
@@ -82,10 +83,6 @@ class PlainFiles:
         """Give a directory, into which nothing more goes, what its header says. Raises OSError, SinkError."""
         plan = self._plan(header)
         self._complete(fd, plan if plan.mode is not None else plan._replace(mode=plan.create), header)
-
-    def _copier(self, file: int, position: int, size: int) -> Callable[[int, memoryview], None]:
-        """How a large body is written that has not been read."""
-        return lambda fd, _: copy_range(file, position, size, fd, 0)
 
     def _create(self, name: bytes, parent: int, header: bytes) -> tuple[int, CreatePlan]:
         plan = self._plan(header)
@@ -99,7 +96,7 @@ class PlainFiles:
         os.utime(fd, ns=_times(header))
 
     def _make_symlink(self, name: bytes, parent: int, header: bytes) -> None:
-        os.symlink(header[157:257].partition(b"\0")[0], name, dir_fd=parent)
+        os.symlink(link_target(header), name, dir_fd=parent)
         self.complete_named(name, parent, header)
 
     def complete_named(self, name: bytes, parent: int, header: bytes) -> None:
@@ -111,16 +108,21 @@ class PlainFiles:
 
     def _plan(self, header: bytes) -> CreatePlan:
         """What mode and owner ask for: those of most files are among a few, so it is worked out once for each."""
-        key = header[100:124]
+        key = header[OWNERS]
         plan = self._plans.get(key)
         return plan if plan is not None else self._new_plan(key)
 
     def _new_plan(self, key: bytes) -> CreatePlan:
         mode, uid, gid = parse_number(key[:8]) & 0o7777, parse_number(key[8:16]), parse_number(key[16:])
-        if len(self._plans) >= _MOST_PLANS:
+        if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
         plan = self._plans[key] = self._attributes.plan(mode, uid, gid)
         return plan
+
+
+def _copier(file: int, position: int, size: int, check: Check) -> Callable[[int, memoryview], None]:
+    """Return how to write a large body that has not been read."""
+    return lambda fd, _: copy_range(file, position, size, fd, 0, check)
 
 
 def failed(error: OSError) -> SinkError:
@@ -130,6 +132,6 @@ def failed(error: OSError) -> SinkError:
 
 def _times(header: bytes) -> tuple[int, int]:
     """Access and modification, in nanoseconds. The field holds octal digits and blanks alone, as all in a run do."""
-    digits = header[136:147]
-    mtime = int(digits, 8) if digits.isdigit() else parse_number(header[136:148])
+    digits = header[_MTIME_DIGITS]
+    mtime = int(digits, 8) if digits.isdigit() else parse_number(header[MTIME])
     return mtime * 1_000_000_000, mtime * 1_000_000_000

@@ -7,11 +7,19 @@ import errno
 import os
 import re
 
-from streamerge.errors import show
+from streamerge.errors import SinkError, show
+from streamerge.fileio import fsync_name, partial_name
 from streamerge.sinks.directory.fds import DirectoryFds
-from streamerge.sinks.output import fsync_name, partial_name
 
-__all__ = ["PRIVATE", "make_private", "mounts_in", "remove_tree", "replace_tree", "sync_filesystem"]
+__all__ = [
+    "PRIVATE",
+    "check_destination",
+    "make_private",
+    "mounts_in",
+    "remove_tree",
+    "replace_tree",
+    "sync_filesystem",
+]
 
 PRIVATE = 0o700
 """The mode of directories of which no other is known, or which we could not work in, while a tree grows."""
@@ -19,6 +27,34 @@ PRIVATE = 0o700
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _PATH_ONLY = os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+
+
+def check_destination(path: str, *, force: bool) -> None:
+    """Raise SinkError for a destination that a tree cannot replace, before any work is done. ``path`` is absolute."""
+    shown = show(os.fsencode(path))
+    try:
+        if not os.path.lexists(path):
+            return
+        if not os.path.isdir(path):
+            raise SinkError(f"'{shown}' is there and is no directory")
+        mounted = mounts_in(path)
+        if os.path.ismount(path) or path in mounted:
+            raise SinkError(f"'{shown}' is a mount point, which cannot be replaced; name a directory in it")
+        if mounted:
+            raise SinkError(f"'{show(os.fsencode(mounted[0]))}' is mounted in '{shown}'; unmount it first")
+        if os.path.commonpath([path, _working_directory()]) == path:
+            raise SinkError(f"'{shown}' is in use as the working directory; run this from outside it")
+        if not force and os.listdir(path):
+            raise SinkError(f"the directory '{shown}' is not empty; use --force to replace it")
+    except OSError as error:
+        raise SinkError(f"cannot write it: {error.strerror or error}").at(path=os.fsencode(path)) from error
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return os.sep
 
 
 def make_private(path: str) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from streamerge.errors import SinkError, show
-from streamerge.sinks.output import partial_name, take_name
+from streamerge.fileio import partial_name, take_name
 
 __all__ = ["Image"]
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from streamerge.engine.scan import FileByFile
 from streamerge.entry import Entry, Kind
-from streamerge.interfaces import BeginAgain, Preview
+from streamerge.fileio import Check, no_check
+from streamerge.interfaces import Preview, PreviewSink, RestartNeeded, Run, Takes
 from streamerge.signals import signals_wait
+from streamerge.sinks.base import AbortOnExit
 from streamerge.sinks.losses import Capabilities, LossReport
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
 from streamerge.sinks.mkfs.image import Image
@@ -24,6 +25,7 @@ from streamerge.sinks.tar import TarSink
 from streamerge.sinks.treesize import LinkMap, TreeSize
 from streamerge.tar.header import parse_entry
 from streamerge.tar.metadata import metadata
+from streamerge.tar.runs import FileByFileSink
 from streamerge.tar.sparse import is_sparse
 
 __all__ = ["PipePlan", "TarToTool"]
@@ -45,14 +47,13 @@ class PipePlan:
     counts: bool = False
 
 
-class TarToTool(FileByFile):
+class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
     """Gives every entry to a tool that makes ``image`` of a tar. Raises SinkError with the tool's words if it fails.
 
     Memory: where the tool needs it, a number for each directory and an entry for each file with several names.
     """
 
-    any_order = False
-    restartable = True
+    takes = Takes.FILE_RUNS | Takes.RESTART | Takes.PREVIEW | Takes.CHECK
 
     def __init__(self, plan: PipePlan, image: Image, console: Console, warn: Callable[[str], None]) -> None:
         self._plan = plan
@@ -63,7 +64,12 @@ class TarToTool(FileByFile):
         self._tree_size: TreeSize | None = None
         self._process: Process | None = None
         self._tar: TarSink | None = None
+        self._check: Check = no_check
         self._begin()
+
+    def set_check(self, check: Check) -> None:
+        """Call ``check`` while the tool is waited for."""
+        self._check = check
 
     def prepare(self, preview: Preview) -> None:
         """Learn what the tool must be told when it starts."""
@@ -76,7 +82,7 @@ class TarToTool(FileByFile):
             self._root = _root_directory(root) if root is not None else RootDirectory()
         self._start()
 
-    def put(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
+    def add_file(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
         """Give a plain file to the tool: its header is as good as new."""
         if self._losses.wants(path, cut, header):
             self.add(parse_entry(header), (body,))
@@ -84,14 +90,14 @@ class TarToTool(FileByFile):
         if path in self._links.names:
             self._inodes[path] = Entry(path, Kind.FILE, header=header)
         tar = self._tar or self._start()
-        tar.write(header)
+        tar.write_run(Run(header))
         if body:
-            tar.write(body)
+            tar.write_run(Run(body))
             if len(body) % 512:
-                tar.write(bytes(-len(body) % 512))
+                tar.write_run(Run(bytes(-len(body) % 512)))
 
     def add(self, entry: Entry, body: Body) -> None:
-        """Give an entry to the tool. Raises BeginAgain for a root directory that is not as foreseen."""
+        """Give an entry to the tool. Raises RestartNeeded for a root directory that is not as foreseen."""
         self._losses.note(entry)
         if not entry.path and self._plan.tells_root:
             self._check_root(entry)
@@ -114,7 +120,7 @@ class TarToTool(FileByFile):
         process, self._process = self._process, None
         assert process is not None
         try:
-            process.finish()
+            process.finish(self._check)
         except BaseException:
             process.kill()
             raise
@@ -164,7 +170,7 @@ class TarToTool(FileByFile):
         root = _root_directory(entry)
         if root != self._root:
             self._root = root
-            raise BeginAgain
+            raise RestartNeeded
 
 
 class _Feed(PipeOutput):

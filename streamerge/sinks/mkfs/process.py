@@ -18,6 +18,7 @@ from collections import deque
 from typing import IO
 
 from streamerge.errors import SinkError, show
+from streamerge.fileio import Check, no_check
 from streamerge.sinks.mkfs.commands import Command
 from streamerge.sinks.mkfs.options import Console
 
@@ -27,6 +28,7 @@ _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 _LAST_LINES = 4
 _LONGEST_LINE = 400
+_CHECK_INTERVAL = 0.05  # seconds
 
 
 class Process:
@@ -64,12 +66,16 @@ class Process:
         assert self._process.stdin is not None
         return self._process.stdin.fileno()
 
-    def finish(self) -> None:
-        """End the tool's input and wait for it. Raises SinkError where it does not succeed."""
+    def finish(self, check: Check = no_check) -> None:
+        """End the tool's input and wait for it; ``check`` is called meanwhile. Raises SinkError if it fails."""
         if self._input is not None and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(self._input)
         self._close_input()
+        while check is not no_check and self._process.poll() is None:
+            check()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_CHECK_INTERVAL)
         if not self.has_succeeded():
             raise self.failure()
         while self._last:

@@ -10,10 +10,12 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from streamerge.engine.scan import SYMLINK, files_of
 from streamerge.entry import Entry
 from streamerge.errors import SinkError
+from streamerge.fileio import Check, no_check, partial_name
+from streamerge.interfaces import Run, Takes, TreeSink
 from streamerge.signals import signals_wait
+from streamerge.sinks.base import AbortOnExit
 from streamerge.sinks.directory.replace import remove_tree
 from streamerge.sinks.directory.sink import DirectorySink
 from streamerge.sinks.losses import Capabilities, LossReport
@@ -22,10 +24,11 @@ from streamerge.sinks.mkfs.image import Image
 from streamerge.sinks.mkfs.options import Console
 from streamerge.sinks.mkfs.plaintar import plain_entry
 from streamerge.sinks.mkfs.process import Process
-from streamerge.sinks.output import partial_name
 from streamerge.sinks.treesize import TreeSize
+from streamerge.tar.fields import TYPE_AT
 from streamerge.tar.header import parse_entry
 from streamerge.tar.metadata import metadata
+from streamerge.tar.runs import SYMLINK, split_run
 
 __all__ = ["Steps", "TreeToTool"]
 
@@ -40,14 +43,13 @@ class Steps:
     keeps: Capabilities
 
 
-class TreeToTool:
+class TreeToTool(AbortOnExit, TreeSink):
     """Writes all entries into a directory, from which a tool makes ``image``. Raises SinkError if that fails.
 
     ``new_tree`` opens the directory to write. Memory: a number for each directory.
     """
 
-    any_order = True
-    restartable = True
+    takes = Takes.FILE_RUNS | Takes.ANY_ORDER | Takes.RESTART | Takes.CHECK
 
     def __init__(
         self,
@@ -64,29 +66,37 @@ class TreeToTool:
         self._tree = new_tree(partial_name(image.path))
         self._tree_size = TreeSize(any_order=True, splits_symlinks=not steps.keeps.linked_symlinks)
         self._process: Process | None = None
+        self._check: Check = no_check
         self._begin()
 
-    def enter(self, directory: bytes) -> None:
-        """Make sure that a directory is there."""
-        self._tree.enter(directory)
+    def set_check(self, check: Check) -> None:
+        """Call ``check`` while the tool is waited for."""
+        self._check = check
 
-    def write_files(self, run: bytes | memoryview, _offset: int = -1) -> None:
+    def enter_directory(self, path: bytes) -> None:
+        """Make sure that a directory is there."""
+        self._tree.enter_directory(path)
+
+    def write_run(self, run: Run) -> None:
         """Create what a run holds; all at once, where nothing needs a look."""
-        files = list(files_of(memoryview(run)))
+        assert run.data is not None
+        files = list(split_run(memoryview(run.data)))
         odd = {
-            path for path, cut, header, _ in files if header[156] == SYMLINK or self._losses.wants(path, cut, header)
+            path
+            for path, cut, header, _ in files
+            if header[TYPE_AT] == SYMLINK or self._losses.wants(path, cut, header)
         }
         if not odd:
-            self._tree.write_files(run)
+            self._tree.write_run(run)
         for path, cut, header, body in files:
             if path in odd:
                 self.add(parse_entry(header), (body,))
                 continue
-            self._tree_size.put(path, cut, header, body)
+            self._tree_size.add_file(path, cut, header, body)
             if odd:
-                self._tree.write_files(header + body)
+                self._tree.write_run(Run(header + body))
 
-    def add_directory(self, _path: bytes, header: bytes) -> None:
+    def add_directory(self, path: bytes, header: bytes) -> None:
         """Create a directory."""
         self.add(parse_entry(header), ())
 
@@ -112,7 +122,7 @@ class TreeToTool:
             self._image.reserve(command.size)
             with signals_wait():
                 self._process = Process(command, self._console, feeds=False)
-            self._process.finish()
+            self._process.finish(self._check)
         self._remove_tree()
         self._image.commit()
         self._losses.tell(self._warn)

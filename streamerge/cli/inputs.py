@@ -1,4 +1,4 @@
-"""The command line's part about images: what arguments mean, ``inspect``, ``config`` and ``--config-out``."""
+"""What the arguments of a merge mean: an image or layers; and ``--config-out``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamerge.sources.reference import Reference, Transport, parse_reference
 if TYPE_CHECKING:
     from streamerge.sources.image import Image
 
-__all__ = ["Input", "choose_command", "config_output", "image_options", "open_input", "recognised"]
+__all__ = ["IMAGE_HELP", "SETTINGS", "Input", "config_output", "image_options", "open_input", "recognised"]
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -106,9 +106,6 @@ def config_output(path: str | None, given: Input, output: str) -> Iterator[None]
         target.commit()
 
 
-# --- subcommands ------------------------------------------------------------------------------------
-
-
 def image_options(command: _F) -> _F:
     """The options of everything that opens an image."""
     platform = click.option(
@@ -120,64 +117,10 @@ def image_options(command: _F) -> _F:
     return platform(no_verify(command))
 
 
-_IMAGE = """\
+IMAGE_HELP = """\
 IMAGE is oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR, or the bare path of such a
 directory or archive. REF is a tag, @DIGEST, or @N for the Nth image.
 """
 
-_INSPECT_HELP = f"""\
-Print what would be merged: the image's platform, the highlights of its config, and its layers with digest,
-size, media type and the line of its history. Layers are not read.
-
-{_IMAGE}
-\b
-  streamerge inspect oci:layout:latest
-  docker save alpine | streamerge inspect docker-archive:- --json
-"""
-
-_CONFIG_HELP = f"""\
-Write the image's runtime config as JSON: Entrypoint, Cmd, Env, User, WorkingDir and whatever else it holds.
-
-{_IMAGE}
-\b
-  streamerge config oci:layout:latest | jq -r .Entrypoint[0]
-"""
-
-_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-@click.command(help=_INSPECT_HELP, context_settings=_SETTINGS)
-@click.argument("image")
-@image_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
-def inspect_command(image: str, platform: str | None, no_verify: bool, as_json: bool) -> None:
-    """Print an image; see _INSPECT_HELP."""
-    from streamerge.query.describe import describe, describe_json
-    from streamerge.sources.opening import open_image
-
-    found = open_image(image, platform=platform, verify=not no_verify)
-    click.echo(describe_json(found) if as_json else describe(found), nl=False)
-
-
-@click.command(help=_CONFIG_HELP, context_settings=_SETTINGS)
-@click.argument("image")
-@image_options
-def config_command(image: str, platform: str | None, no_verify: bool) -> None:
-    """Write an image's runtime config; see _CONFIG_HELP."""
-    from streamerge.sources.opening import open_image
-
-    click.echo(open_image(image, platform=platform, verify=not no_verify).runtime_json(), nl=False)
-
-
-_SUBCOMMANDS = {"inspect": inspect_command, "config": config_command}
-
-
-def choose_command(merge: click.Command, arguments: Sequence[str]) -> tuple[click.Command, str, list[str]]:
-    """The command that the first argument names, what it is called, and its arguments.
-
-    Merging has no name, so that layers can follow at once; a layer that is called ``inspect`` is ``./inspect``.
-    """
-    subcommand = _SUBCOMMANDS.get(arguments[0]) if arguments else None
-    if subcommand is None:
-        return merge, "streamerge", list(arguments)
-    return subcommand, f"streamerge {arguments[0]}", list(arguments[1:])
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""What all commands tell click."""

@@ -1,0 +1,160 @@
+"""What a merge reports while it runs: small frozen events to one observer, and a report at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from streamerge.entry import Kind
+
+if TYPE_CHECKING:
+    from streamerge.rules.placing import Decision
+
+__all__ = [
+    "BytesRead",
+    "Counts",
+    "EntryDecided",
+    "EntryRetained",
+    "Event",
+    "LayerFinished",
+    "LayerStarted",
+    "LinkPromoted",
+    "MergeFinished",
+    "MergeStarted",
+    "Observer",
+    "OutputFlushing",
+    "Report",
+    "Warned",
+]
+
+
+class Report(NamedTuple):
+    """What a merge did. Each entry is counted once; hidden directories are not counted."""
+
+    layers: int
+    written: int
+    hidden: int
+    hidden_bytes: int
+    promoted: int
+    seconds: float
+
+
+class Counts:
+    """What a pass has counted so far; it goes on counting while the pass runs."""
+
+    __slots__ = ("hidden", "hidden_bytes", "written", "written_bytes")
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.written_bytes = 0
+        self.hidden = 0
+        self.hidden_bytes = 0
+
+    def add(self, written: int, hidden: int, hidden_bytes: int) -> None:
+        """Count so many more."""
+        self.written += written
+        self.hidden += hidden
+        self.hidden_bytes += hidden_bytes
+
+
+class MergeStarted(NamedTuple):
+    """A pass over all layers begins. A merge makes a second one where a layer lists a path twice."""
+
+    layers: int
+    counts: Counts
+
+
+class LayerStarted(NamedTuple):
+    """Reading of a layer begins. ``size`` is in stored (compressed) bytes, None where it is not known."""
+
+    layer: int
+    name: str
+    size: int | None
+
+
+class BytesRead(NamedTuple):
+    """``read`` of ``total`` stored (compressed) bytes of a layer have been read; None where that is not known."""
+
+    layer: int
+    read: int | None
+    total: int | None
+
+
+class EntryDecided(NamedTuple):
+    """The rules have decided on an entry. ``hidden_by`` is the layer that hides it, None where none does."""
+
+    layer: int
+    path: bytes
+    kind: Kind
+    size: int
+    decision: Decision
+    hidden_by: int | None
+
+
+class EntryRetained(NamedTuple):
+    """An entry cannot be written yet; the means to read it again are kept. ``size`` is that of its body."""
+
+    layer: int
+    path: bytes
+    size: int
+
+
+class LinkPromoted(NamedTuple):
+    """The hard link at ``path`` has become the file itself; the hidden file is in ``layer``."""
+
+    layer: int
+    path: bytes
+
+
+class LayerFinished(NamedTuple):
+    """A layer has been read to its end."""
+
+    layer: int
+
+
+class Warned(NamedTuple):
+    """Something worth knowing that is not an error. ``layer`` and ``path`` are None where it concerns neither."""
+
+    layer: int | None
+    path: bytes | None
+    text: str
+
+
+class OutputFlushing(NamedTuple):
+    """All entries have been written; the output is completed and flushed to disk."""
+
+
+class MergeFinished(NamedTuple):
+    """The output is complete and in its place."""
+
+    report: Report
+
+
+Event = (
+    MergeStarted
+    | LayerStarted
+    | BytesRead
+    | EntryDecided
+    | EntryRetained
+    | LinkPromoted
+    | LayerFinished
+    | Warned
+    | OutputFlushing
+    | MergeFinished
+)
+
+
+class Observer:
+    """Receives the events of a merge; override what you need. All calls come from the merging thread.
+
+    With ``wants_entries`` there is an event for each entry, too (EntryDecided, EntryRetained), and the merge takes
+    several times as long. An exception raised from either method ends the merge, and nothing is left behind.
+    """
+
+    wants_entries: bool = False
+
+    def notify(self, event: Event) -> None:
+        """Take one event."""
+
+    def cancelled(self) -> bool:
+        """Return whether to stop: the merge then raises :class:`~streamerge.errors.Cancelled` within 100 ms."""
+        return False
