@@ -22,6 +22,7 @@ Write the image's runtime config as JSON: Entrypoint, Cmd, Env, User, WorkingDir
 @image_options
 def config_command(image: str, platform: str | None, no_verify: bool) -> None:
     """Write an image's runtime config; see _HELP."""
+    from streamerge.sources.image import ImageOptions
     from streamerge.sources.opening import open_image
 
-    click.echo(open_image(image, platform=platform, verify=not no_verify).runtime_json(), nl=False)
+    click.echo(open_image(image, ImageOptions(platform, verify=not no_verify)).runtime_json(), nl=False)

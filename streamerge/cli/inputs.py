@@ -42,9 +42,10 @@ def open_input(arguments: Sequence[str], *, platform: str | None, verify: bool, 
             if reference is not None:
                 raise click.UsageError(f"'{argument}' is a whole image and is merged alone; a file is './{argument}'")
         return Input(_only_layers(arguments, platform), arguments)
-    from streamerge.sources.opening import find_image  # 20 ms that layers do not need
+    from streamerge.sources.image import ImageOptions  # 20 ms that layers do not need
+    from streamerge.sources.opening import find_image
 
-    image = find_image(arguments[0], platform=platform, verify=verify, warn=warn)
+    image = find_image(arguments[0], ImageOptions(platform, verify, warn))
     if image is None:
         return Input(_only_layers(arguments, platform), arguments)
     image.check()

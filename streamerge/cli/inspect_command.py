@@ -26,7 +26,8 @@ size, media type and the line of its history. Layers are not read.
 def inspect_command(image: str, platform: str | None, no_verify: bool, as_json: bool) -> None:
     """Print an image; see _HELP."""
     from streamerge.query.describe import describe, describe_json
+    from streamerge.sources.image import ImageOptions
     from streamerge.sources.opening import open_image
 
-    found = open_image(image, platform=platform, verify=not no_verify)
+    found = open_image(image, ImageOptions(platform, verify=not no_verify))
     click.echo(describe_json(found) if as_json else describe(found), nl=False)

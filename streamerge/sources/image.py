@@ -31,18 +31,32 @@ from streamerge.sources.documents import (
     decode_document,
 )
 from streamerge.sources.media import is_image_config, layer_type
-from streamerge.sources.platform import rank
+from streamerge.sources.platform import parse_platform, rank
 
 __all__ = ["BlobStore", "Image", "ImageOptions", "build_image", "layers_history", "read_blob", "read_config"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOptions:
-    """What the caller wants of an image: a platform (None: no matter which, or this machine's), verification."""
+    """How to read an image.
 
-    platform: Platform | None = None
+    ======== ==================================================================================
+    platform ``os/arch[/variant]``; None: this machine's where there is a choice
+    verify   check the digests and sizes of all documents and layers
+    warn     gets what is worth knowing but no error
+    ======== ==================================================================================
+
+    Raises ImageError for text that is no platform.
+    """
+
+    platform: str | Platform | None = None
     verify: bool = True
     warn: Warn | None = None
+
+    @property
+    def wanted(self) -> Platform | None:
+        """The platform as a value. Raises ImageError for text that is none."""
+        return parse_platform(self.platform) if isinstance(self.platform, str) else self.platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +178,9 @@ def read_config(raw: bytes, what: str, options: ImageOptions) -> Config:
     """Decode a config, and see that it is for the platform that was asked for."""
     config = decode_document(raw, Config, what)
     _runtime(config, what)
-    if options.platform is not None and config.os and rank(options.platform, config.platform) is None:
-        raise ImageError(f"the image is for {config.platform}, not for {options.platform}, and is the only one there")
+    wanted = options.wanted
+    if wanted is not None and config.os and rank(wanted, config.platform) is None:
+        raise ImageError(f"the image is for {config.platform}, not for {wanted}, and is the only one there")
     return config
 
 

@@ -44,7 +44,7 @@ def open_layout(files: Files, reference: Reference, options: ImageOptions) -> Im
         digest = Digest.parse(descriptor.digest)
         return read_blob(layout.manifest(digest), descriptor, f"the manifest {digest} in {files.name}", options)
 
-    chooser = Chooser(files.name, options.platform, load)
+    chooser = Chooser(files.name, options.wanted, load)
     descriptor = _unlisted(layout, index, reference.which) or chooser.choose(index, reference.which)
     data = load(descriptor)
     what = f"the manifest {descriptor.digest} in {files.name}"

@@ -7,13 +7,10 @@ from collections.abc import Callable
 
 from streamerge.errors import ImageError, show
 from streamerge.sources.archive import Archive
-from streamerge.sources.blob import Warn
 from streamerge.sources.docker_archive import open_saved
-from streamerge.sources.documents import Platform
 from streamerge.sources.filestore import Directory, Files
 from streamerge.sources.image import Image, ImageOptions
 from streamerge.sources.oci import open_layout
-from streamerge.sources.platform import parse_platform
 from streamerge.sources.recognise import recognise
 from streamerge.sources.reference import Reference, Transport, parse_reference
 from streamerge.sources.skopeo_dir import open_directory
@@ -28,21 +25,19 @@ _FORMATS: dict[Transport, Callable[[Files, Reference, ImageOptions], Image]] = {
 }
 
 
-def open_image(
-    reference: str, *, platform: str | Platform | None = None, verify: bool = True, warn: Warn | None = None
-) -> Image:
-    """Open the image at a reference (``oci:DIR:latest``, ``docker-archive:app.tar``) or at a bare path that holds one.
+def open_image(reference: str | os.PathLike[str], options: ImageOptions | None = None) -> Image:
+    """Open the image at a reference (``oci:DIR:latest``, ``docker-archive:app.tar``) or at a path that holds one.
 
-    Its documents are read and verified; its layers are not touched. ``platform`` is ``os/arch[/variant]``; without it
-    this machine's is chosen where there is a choice. ``warn`` is told what is odd but no error. Raises
-    ImageError, UnsupportedMediaType, DigestMismatch, UnsafePathError.
+    Its documents are read and verified; its layers are not touched. Raises ImageError, UnsupportedMediaType,
+    DigestMismatch, UnsafePathError.
 
     >>> from streamerge import merge, open_image, open_tar
-    >>> image = open_image(f"oci:{example_layout}:latest")
-    >>> merge(image.layers, open_tar(rootfs)).layers == len(image.layers)
+    >>> with open_image(f"oci:{example_layout}:latest") as image, open_tar(rootfs) as sink:
+    ...     merge(image.layers, sink).layers == len(image.layers)
     True
     """
-    image = find_image(reference, platform=platform, verify=verify, warn=warn)
+    reference = os.fspath(reference)
+    image = find_image(reference, options)
     if image is None:
         shown = show(os.fsencode(reference))
         raise ImageError(
@@ -53,12 +48,11 @@ def open_image(
     return image
 
 
-def find_image(
-    reference: str, *, platform: str | Platform | None = None, verify: bool = True, warn: Warn | None = None
-) -> Image | None:
-    """The same, but None for a bare path that holds no image: it may be a layer."""
-    asked = parse_platform(platform) if isinstance(platform, str) else platform
-    options = ImageOptions(asked, verify, warn)
+def find_image(reference: str | os.PathLike[str], options: ImageOptions | None = None) -> Image | None:
+    """Open an image as :func:`open_image` does; return None for a path that holds no image: it may be a layer."""
+    reference = os.fspath(reference)
+    options = options if options is not None else ImageOptions()
+    _ = options.wanted  # a wrong platform is an error before anything is opened
     parsed = parse_reference(reference)
     if parsed is not None:
         return _FORMATS[parsed.transport](_open(parsed), parsed, options)

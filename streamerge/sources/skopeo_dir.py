@@ -53,6 +53,6 @@ def open_directory(files: Files, reference: Reference, options: ImageOptions) ->
         return read_blob(store.manifest(digest), wanted, f"the manifest {digest} in {files.name}", options)
 
     if document_kind(data, extent.name) is DocumentKind.INDEX:
-        descriptor = Chooser(files.name, options.platform, load).expand(data, extent.name)
+        descriptor = Chooser(files.name, options.wanted, load).expand(data, extent.name)
         data = load(descriptor)
     return build_image(store, data, descriptor, options, reference=str(reference), media_type=descriptor.media_type)
