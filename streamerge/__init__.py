@@ -11,7 +11,7 @@ more, and ``docs/architecture.md`` a map of the package.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # importing typing for it would take 4 ms
 
 if TYPE_CHECKING:
     from streamerge.digest import Digest
@@ -225,7 +225,9 @@ def __getattr__(name: str) -> object:
     """Import a public name (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'streamerge' has no attribute '{name}'")
-    value: object = getattr(importlib.import_module(f"streamerge.{_HOME[name]}"), name)
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"streamerge.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

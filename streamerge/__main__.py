@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import NoReturn
 
-from streamerge.signals import end_at_once, ignore_signals, raise_again
+_INTERRUPTED = 130  # 128 + SIGINT
+
+try:
+    import sys
+    from typing import NoReturn
+
+    from streamerge.signals import exit_on_interrupt, ignore_signals, raise_again
+except KeyboardInterrupt:  # nothing to clean up yet
+    os._exit(_INTERRUPTED)
 
 __all__ = ["run"]
 
 
 def run() -> NoReturn:
-    """Run the command; where all went well, exit at once.
+    """Run the command; after success, exit at once.
 
-    To give back a large tree's memory piece by piece, as the interpreter does at its end, takes a fifteenth of the
-    whole time; the system takes it back as a whole.
+    Freeing a large tree's memory piece by piece, as the interpreter does at its end, takes a fifteenth of the whole
+    time; the system frees it as a whole.
     """
-    end_at_once()
-    from streamerge.cli.main import main  # 25 ms, in which Ctrl-C would get a traceback
-
+    try:
+        exit_on_interrupt(_INTERRUPTED)
+        from streamerge.cli.main import main
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
     sys.unraisablehook = raise_again
     try:
         main()
@@ -32,7 +40,7 @@ def run() -> NoReturn:
                 try:
                     stream.flush()
                 except OSError:
-                    raise end from None  # the interpreter says what there is to say of it
+                    raise end from None  # the interpreter reports it
         os._exit(0)
 
 

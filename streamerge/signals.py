@@ -7,6 +7,7 @@ a process and the moment that somebody holds it and could take it away again.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -15,8 +16,8 @@ from types import FrameType
 from typing import NoReturn, TypeVar
 
 __all__ = [
-    "end_at_once",
     "end_on_signals",
+    "exit_on_interrupt",
     "ignore_signals",
     "point_of_no_return",
     "raise_again",
@@ -37,10 +38,10 @@ _passed = threading.Event()
 # --- for the command --------------------------------------------------------------------------------
 
 
-def end_at_once() -> None:
-    """While there is nothing to clean up, let Ctrl-C end the process just as the other signals do."""
+def exit_on_interrupt(code: int) -> None:
+    """End the process with ``code`` on Ctrl-C, without any clean-up: for the time when there is nothing to clean up."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
 
 
 def end_on_signals() -> None:
