@@ -10,7 +10,7 @@ more, and ``docs/architecture.md`` a map of the package.
 
 from __future__ import annotations
 
-import importlib
+
 TYPE_CHECKING = False  # importing typing for it would take 4 ms
 
 if TYPE_CHECKING:

@@ -1,50 +1,44 @@
-"""What a way of making a file system loses, counted as it passes and told in one line for each kind.
+"""What a file system image cannot store: counted as entries pass, reported as one warning per kind.
 
-What each loses was found by trying: ``docs/filesystems.md`` has the table, ``tests/system/test_filesystems.py`` the
-proof. Entries that never become an Entry (:class:`~streamerge.interfaces.FileSink`) have no PAX records, so neither
-xattrs nor fractions of a second, and a time that is plain octal.
+What each tool stores was found by running it: ``docs/filesystems.md`` has the table,
+``tests/system/test_filesystems.py`` the proof. Files that never become an Entry
+(:class:`~streamerge.interfaces.FileSink`) have no PAX records, so they have no xattrs and no fractions of a second.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from streamerge.entry import MAX_NAME, Entry, Kind
 from streamerge.errors import SinkError
+from streamerge.tar.fields import MTIME
 from streamerge.tar.metadata import mtime, xattr_names
 
-__all__ = [
-    "CPIO",
-    "EROFS",
-    "EROFS_TAR",
-    "EXT4",
-    "EXT4_TAR",
-    "OLD_SQUASHFS_TOOLS",
-    "SQUASHFS",
-    "SQUASHFS_TOOLS",
-    "Capabilities",
-    "LossReport",
-    "kind_of_xattr",
-]
+__all__ = ["CPIO", "XATTRS", "XATTRS_AND_ACLS", "Capabilities", "LossReport", "has_plain_mtime", "kind_of_xattr"]
+
+XATTRS = ("user.*", "trusted.*", "security.*", "security.capability")
+"""Kinds of extended attributes, as :func:`kind_of_xattr` names them, without ACLs."""
+_ACLS = "POSIX ACLs"
+XATTRS_AND_ACLS = (*XATTRS, _ACLS)
 
 _SECOND = 1_000_000_000
-_FOREVER = 1 << 62
 _NAMESPACES = (b"user", b"trusted", b"security")
 _LOST_AND_FOUND = b"lost+found"
-_ONE = 0x31
-_ACL = b"system.posix_acl_"
-_ALL = ("user.*", "trusted.*", "security.*", "security.capability", "POSIX ACLs")
+_ACL_PREFIX = b"system.posix_acl_"
+_MTIME_AT = MTIME.start
+_DIGIT_1 = b"1"[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a file system, made in one way, keeps: kinds of xattrs, the times (in seconds) that it can hold.
+    """What an image can store: kinds of xattrs, and times from ``earliest`` to ``latest`` (in seconds since 1970).
 
-    ``root``: whether the root directory has an owner and a time of its own. ``lost_and_found``: whether files are kept
-    whose names begin so. ``sparse``: whether the tool understands sparse files; else it is given all their zeros, and
-    nothing is lost.
+    ``root``: the root directory can have its own owner and time. ``root_xattrs``: and its own xattrs.
+    ``linked_symlinks``: symlinks can have hard links. ``lost_and_found``: files can have names that start so.
+    ``sparse``, ``pax_names``: the tool reads sparse files, and long names in PAX records. If it does not, it gets the
+    holes as zeros and the names in GNU headers, and nothing is lost.
     """
 
     name: str
@@ -56,70 +50,65 @@ class Capabilities:
     root_xattrs: bool = True
     linked_symlinks: bool = True
     sparse: bool = True
+    pax_names: bool = True
     lost_and_found: bool = True
     longest_name: int = MAX_NAME
 
     @property
-    def keeps_acls(self) -> bool:
-        """Whether POSIX ACLs are among the xattrs that are kept."""
-        return "POSIX ACLs" in self.xattrs
+    def acls(self) -> bool:
+        """Whether the xattrs that can be stored include POSIX ACLs."""
+        return _ACLS in self.xattrs
 
 
 CPIO = Capabilities("cpio", linked_symlinks=False)
-SQUASHFS = Capabilities("squashfs", ("user.*", "trusted.*", "security.*", "security.capability"))
-SQUASHFS_TOOLS = Capabilities("squashfs by sqfstar or mksquashfs", SQUASHFS.xattrs, root_xattrs=False, sparse=False)
-OLD_SQUASHFS_TOOLS = replace(SQUASHFS_TOOLS, name="squashfs by sqfstar before 4.6", root=False)
-EROFS = Capabilities("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER)
-EROFS_TAR = Capabilities("erofs", _ALL, fractions=True, earliest=-_FOREVER, latest=_FOREVER, sparse=False)
-EXT4 = Capabilities("ext4 by mke2fs", _ALL, earliest=-(1 << 31), latest=(1 << 31) - 1, linked_symlinks=False)
-EXT4_TAR = Capabilities(
-    "ext4 by mke2fs from a tar", ("security.capability",), earliest=-(1 << 31), latest=(1 << 31) - 1
-)
 
 
 class LossReport:
-    """Counts what ``keeps`` does not keep of the entries that pass."""
+    """Counts what ``capabilities`` do not cover in the entries that pass."""
 
-    def __init__(self, keeps: Capabilities) -> None:
-        self._keeps = keeps
+    def __init__(self, capabilities: Capabilities) -> None:
+        self._capabilities = capabilities
         self._counts: Counter[str] = Counter()
         self._symlinks: set[bytes] = set()
 
     def wants(self, path: bytes, cut: int, header: bytes) -> bool:
-        """Whether a plain file, its base name from ``cut`` on, must be looked at by :meth:`note`."""
+        """Whether :meth:`note` must check a plain file; its base name starts at ``cut``."""
         return (
-            header[136] > _ONE  # eleven octal digits, and so after 2038; or base-256
-            or len(path) - cut > self._keeps.longest_name
-            or (not self._keeps.lost_and_found and path.startswith(_LOST_AND_FOUND, cut))
+            not has_plain_mtime(header)
+            or len(path) - cut > self._capabilities.longest_name
+            or (not self._capabilities.lost_and_found and path.startswith(_LOST_AND_FOUND, cut))
         )
 
     def note(self, entry: Entry) -> None:
-        """Look at an entry. Cost: little where it has no PAX records.
+        """Count what an entry loses. Cost: little if it has no PAX records.
 
-        Raises SinkError for a name that the tool would cut short.
+        Raises SinkError for a name that the tool would shorten.
         """
         self._note_name(entry.path)
         if entry.kind is Kind.HARDLINK:
             self._note_link(entry)
             return
-        if not self._keeps.linked_symlinks and entry.kind is Kind.SYMLINK:
+        if not self._capabilities.linked_symlinks and entry.kind is Kind.SYMLINK:
             self._symlinks.add(entry.path)
-        if not entry.path and not self._keeps.root:
+        if not entry.path and not self._capabilities.root:
             self._counts["owner and time of the root directory"] += 1
-        if entry.records or entry.header[136] > _ONE:
+        if entry.records or not has_plain_mtime(entry.header):
             self._note_metadata(entry)
 
     def tell(self, warn: Callable[[str], None]) -> None:
-        """Give ``warn`` a line for each kind of loss."""
+        """Pass one line for each kind of loss to ``warn``."""
         for kind, count in sorted(self._counts.items()):
-            warn(f"{kind}: {count:,} lost, which {self._keeps.name} cannot hold")
+            warn(f"{kind}: {count:,} lost; {self._capabilities.name} cannot store them")
 
     def _note_name(self, path: bytes) -> None:
         name = path[path.rfind(b"/") + 1 :]
-        if len(name) > self._keeps.longest_name:
-            text = f"its name has {len(name)} bytes; {self._keeps.name} has room for {self._keeps.longest_name}"
-            raise SinkError(text).at(path=path)
-        if not self._keeps.lost_and_found and name.startswith(_LOST_AND_FOUND):
+        longest = self._capabilities.longest_name
+        if len(name) > longest:
+            raise SinkError(
+                f"the name has {len(name)} bytes, but {self._capabilities.name} stores at most {longest}; "
+                "install a newer version or leave the file out with --exclude"
+            ).at(path=path)
+        if not self._capabilities.lost_and_found and name.startswith(_LOST_AND_FOUND):
             self._counts["names like lost+found"] += 1
 
     def _note_link(self, entry: Entry) -> None:
@@ -129,21 +118,26 @@ class LossReport:
 
     def _note_metadata(self, entry: Entry) -> None:
         seconds, fraction = divmod(mtime(entry), _SECOND)
-        if not self._keeps.earliest <= seconds <= self._keeps.latest:
+        if not self._capabilities.earliest <= seconds <= self._capabilities.latest:
             self._counts["times out of range"] += 1
-        elif fraction and not self._keeps.fractions:
+        elif fraction and not self._capabilities.fractions:
             self._counts["fractions of seconds"] += 1
-        kept = self._keeps.xattrs if entry.path or self._keeps.root_xattrs else ()
+        stored = self._capabilities.xattrs if entry.path or self._capabilities.root_xattrs else ()
         for name in xattr_names(entry.records):
             kind = kind_of_xattr(name)
-            if kind not in kept:
+            if kind not in stored:
                 self._counts[kind if entry.path else f"{kind} of the root directory"] += 1
 
 
+def has_plain_mtime(header: bytes) -> bool:
+    """Whether the header's mtime is octal digits and before 2038, so that every image can store it."""
+    return header[_MTIME_AT] <= _DIGIT_1
+
+
 def kind_of_xattr(name: bytes) -> str:
-    """What a :class:`Capabilities` calls an extended attribute of this full name."""
-    if name.startswith(_ACL):
-        return "POSIX ACLs"
+    """The kind, as in :attr:`Capabilities.xattrs`, of an extended attribute with this full name."""
+    if name.startswith(_ACL_PREFIX):
+        return _ACLS
     if name == b"security.capability":
         return "security.capability"
     namespace = name.partition(b".")[0]

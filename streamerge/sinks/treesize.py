@@ -1,4 +1,4 @@
-"""A sink that only looks: how large the merged tree is, and which of its files have several names."""
+"""A sink that writes nothing: it counts how large the merged tree is, and which of its files have several names."""
 
 from __future__ import annotations
 
@@ -7,27 +7,37 @@ from collections.abc import Iterable
 
 from streamerge.entry import Entry, Kind
 from streamerge.interfaces import Takes
+from streamerge.tar.fields import BLOCK
 from streamerge.tar.metadata import xattr_names
 from streamerge.tar.runs import FileByFileSink
 from streamerge.tar.sparse import is_sparse, sparse_size
 
-__all__ = ["BLOCK", "LinkMap", "TreeSize"]
+__all__ = ["FS_BLOCK", "LinkMap", "TreeSize"]
 
-BLOCK = 4096
-"""Bytes that a block of a file system is taken to have."""
+FS_BLOCK = 4096
+"""Bytes in a block of a file system, for counting."""
 
 _FAST_SYMLINK = 60
+"""Bytes of a symlink's target that no longer fit into the inode."""
 _EXTENT = 32768
-_ENTRY = 8
+"""Blocks in an extent of ext4 at most."""
 _EXTENTS_IN_INODE = 4
+_EXTENTS_IN_BLOCK = 300
+_DIRECTORY_ENTRY = 8
+"""Bytes of a directory entry beside its name, which is padded to four bytes."""
+_LONGEST_DIRECTORY_ENTRY = _DIRECTORY_ENTRY + 255 + 3
+_CHECKSUM_ENTRY = 12
+"""Bytes at the end of each directory block."""
+_DOT_ENTRIES = 24
+"""Bytes of the entries ``.`` and ``..``."""
 
 
 class LinkMap:
-    """Which names are of one file: the first that is written, to which links are made, and how many there are."""
+    """Which names belong to the same file: the first one that is written, and how many there are."""
 
     def __init__(self) -> None:
         self.names: Counter[bytes] = Counter()
-        """Names of a file that has several, by its first one."""
+        """The number of names of each file that has several, by its first name."""
         self._first: dict[bytes, bytes] = {}
 
     def add(self, entry: Entry) -> None:
@@ -42,11 +52,13 @@ class LinkMap:
 
 
 class TreeSize(FileByFileSink):
-    """Counts what a merge would write. ``any_order`` as the sink's that it stands for; ``splits_symlinks``: further
-    names of a symlink will be symlinks of their own.
+    """Counts what a merge would write.
 
-    Sizes are in blocks of :data:`BLOCK` bytes, and those that ext4 needs, or more: what another file system needs is
-    much the same. Memory: a number for each directory, two paths for each hard link.
+    ``any_order`` is that of the sink that the tree is counted for. ``splits_symlinks``: each hard link to a symlink
+    becomes a symlink with its own inode.
+
+    Sizes are in blocks of :data:`FS_BLOCK` bytes, and never less than what ext4 needs; other file systems need about
+    the same. Memory: a number for each directory, two paths for each hard link.
     """
 
     def __init__(self, *, any_order: bool = False, splits_symlinks: bool = False) -> None:
@@ -55,7 +67,7 @@ class TreeSize(FileByFileSink):
         self.restart()
 
     def restart(self) -> None:
-        """Count from nothing."""
+        """Set all counts to zero."""
         self.links = LinkMap()
         self.inodes = 0
         self.blocks = 0
@@ -66,14 +78,14 @@ class TreeSize(FileByFileSink):
         """Count a plain file."""
         size = len(body)
         if size:
-            self.blocks += -(-size // BLOCK)
+            self.blocks += -(-size // FS_BLOCK)
         self.inodes += 1
-        self._directories[path[:cut]] += _ENTRY + 3 + len(path) - cut
+        self._directories[path[:cut]] += _DIRECTORY_ENTRY + 3 + len(path) - cut
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
-        """Count an entry; its body is not looked at."""
+        """Count an entry; its body is not read."""
         path = entry.path
-        self._directories[path[: path.rfind(b"/") + 1]] += _ENTRY + 3 + len(path) - path.rfind(b"/") - 1
+        self._directories[path[: path.rfind(b"/") + 1]] += _DIRECTORY_ENTRY + 3 + len(path) - path.rfind(b"/") - 1
         if entry.kind is Kind.HARDLINK:
             self._count_link(entry)
             return
@@ -84,20 +96,20 @@ class TreeSize(FileByFileSink):
             self._directories[path + b"/" if path else b""] += 0
         elif entry.kind is Kind.SYMLINK:
             self._count_symlink(entry)
-        if entry.records and xattr_names(entry.records):  # no more than a block; few fit into the inode
+        if entry.records and xattr_names(entry.records):  # at most a block; few fit into the inode
             self.blocks += 1
 
     def finish(self) -> None:
-        """Nothing appears."""
+        """Do nothing: there is no output."""
 
     def abort(self) -> None:
-        """Nothing is left."""
+        """Do nothing: there is no output."""
 
     @property
     def directory_blocks(self) -> int:
-        """Blocks that the directories need: in each, the longest name may not find room at the end."""
-        room = BLOCK - 12 - (_ENTRY + 255 + 3)
-        return sum(1 + (24 + size) // room for size in self._directories.values())
+        """Blocks that the directories need: the longest name may not fit at the end of each block."""
+        room = FS_BLOCK - _CHECKSUM_ENTRY - _LONGEST_DIRECTORY_ENTRY
+        return sum(1 + (_DOT_ENTRIES + size) // room for size in self._directories.values())
 
     def _count_link(self, entry: Entry) -> None:
         self.links.add(entry)
@@ -112,11 +124,11 @@ class TreeSize(FileByFileSink):
             self._symlinks.add(entry.path)
 
     def _count_file(self, entry: Entry) -> None:
-        size = sparse_size(entry) if is_sparse(entry) else entry.size
-        blocks = -(-size // BLOCK)
-        if is_sparse(entry):  # an extent of one byte may lie across two blocks
-            blocks = min(blocks, entry.size // BLOCK + 2 * (entry.size // 512 + 2))
+        sparse = is_sparse(entry)
+        blocks = -(-(sparse_size(entry) if sparse else entry.size) // FS_BLOCK)
+        if sparse:  # an extent of one byte may lie across two blocks
+            blocks = min(blocks, entry.size // FS_BLOCK + 2 * (entry.size // BLOCK + 2))
         self.blocks += blocks
-        extents = -(-blocks // _EXTENT)
-        if extents > _EXTENTS_IN_INODE or is_sparse(entry):
-            self.blocks += 1 + (blocks if is_sparse(entry) else extents) // 300
+        extents = blocks if sparse else -(-blocks // _EXTENT)
+        if sparse or extents > _EXTENTS_IN_INODE:
+            self.blocks += 1 + extents // _EXTENTS_IN_BLOCK

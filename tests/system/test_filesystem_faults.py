@@ -18,7 +18,7 @@ from streamerge.errors import UsageError
 from streamerge.sinks import output as output_module
 from streamerge.sinks.mkfs import image as image_module
 from streamerge.sinks.mkfs.commands import Command
-from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.image import ImageFile
 from streamerge.sinks.mkfs.options import Console
 from streamerge.sinks.mkfs.pipe import _Feed
 from streamerge.sinks.mkfs.process import Process
@@ -183,7 +183,7 @@ def test_no_tool(
 ) -> None:
     """The message names the package to install."""
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("streamerge.sinks.mkfs.tools._PATH", "")
+    monkeypatch.setattr("streamerge.sinks.mkfs.tools._SYSTEM_PATH", "")
     with pytest.raises(SystemExit) as caught:
         cli.main([str(layer), "-o", str(output / f"image.{filesystem}")])
     assert caught.value.code == 1
@@ -199,7 +199,7 @@ DEATHS = {
     ),
     "after all": ('cat >"$image"; echo no room >&2; exit 5', "mkfs.erofs failed (exit code 5): no room"),
     "by a signal": ("head -c 500000 >/dev/null; kill -SEGV $$", "signal SIGSEGV"),
-    "without an image": ("cat >/dev/null", "made no image"),
+    "without an image": ("cat >/dev/null", "mkfs.erofs exited with 0 but wrote no image"),
 }
 
 
@@ -290,7 +290,7 @@ def test_a_name_that_the_tool_would_cut_short(tmp_path: Path, output: Path, need
     (tmp_path / "layer.tar").write_bytes(Layer().file(b"n" * 255, b"x").tar())
     tools.add("mkfs.erofs", "mkfs.erofs (erofs-utils) 1.8.4", 'cat >"$image"')
     done = run(tmp_path / "layer.tar", "-o", output / "image.erofs", env=tools.env)
-    done.assert_failed("its name has 255 bytes; mkfs.erofs 1.8.4 has room for 254")
+    done.assert_failed("the name has 255 bytes, but mkfs.erofs 1.8.4 stores at most 254")
     assert_untouched(output)
 
 
@@ -321,12 +321,12 @@ def test_signals_end_the_tool(
 
 def test_an_image_is_made_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "directory.erofs").mkdir()
-    with pytest.raises(SinkError, match="no regular file"):
-        Image(str(tmp_path / "directory.erofs"), fsync=True)
-    with pytest.raises(SinkError, match="no regular file"):
-        Image("/dev/null", fsync=True)
+    with pytest.raises(SinkError, match="not a regular file"):
+        ImageFile(str(tmp_path / "directory.erofs"), "mkfs.erofs", fsync=True)
+    with pytest.raises(SinkError, match="not a regular file"):
+        ImageFile("/dev/null", "mkfs.erofs", fsync=True)
     with pytest.raises(SinkError, match="No such file"):
-        Image(str(tmp_path / "nowhere" / "image.erofs"), fsync=True)
+        ImageFile(str(tmp_path / "nowhere" / "image.erofs"), "mkfs.erofs", fsync=True)
 
 
 @pytest.mark.parametrize("fsync", [True, False])
@@ -345,7 +345,7 @@ def test_an_image_is_on_disk_before_it_appears(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(image_module, "_fsync", noted("pages", flush))
     monkeypatch.setattr(os, "replace", noted("name", replace))
     monkeypatch.setattr(output_module, "fsync_name", lambda path: steps.append(f"directory of {path}"))
-    image = Image(str(tmp_path / "image"), fsync=fsync)
+    image = ImageFile(str(tmp_path / "image"), "mkfs.erofs", fsync=fsync)
     Path(image.partial).write_bytes(b"image")
     image.commit()
     assert steps == (["pages", "name", f"directory of {tmp_path}/image"] if fsync else ["name"])
@@ -367,7 +367,7 @@ def test_owners_need_root_where_the_tool_reads_a_directory(
         directory.chmod(0o755)
     tmp_path.chmod(0o755)
     done = run_as(NOBODY, layer, "-o", place / "image.erofs", env=tools.env)
-    done.assert_failed("only root can give", "fakeroot", "--no-same-owner")
+    done.assert_failed("only root can set", "fakeroot", "--no-same-owner")
     assert list(place.iterdir()) == []
 
 
@@ -395,5 +395,5 @@ def test_the_library(layer: Path, tmp_path: Path, need_tool: NeedTool) -> None:
     merge(layer_files([str(layer)]), open_filesystem(str(tmp_path / "image"), "erofs"))
     with mounted(tmp_path / "image", tmp_path / "view") as view:
         assert (view / "d/small").read_bytes() == b"x"
-    with pytest.raises(UsageError, match="xfs is none of"):
+    with pytest.raises(UsageError, match="xfs is not a supported file system"):
         open_filesystem("x", "xfs")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from streamerge.errors import SinkError
-from streamerge.sinks.mkfs.tools import Tool, choose_tool, reads_tars
+from streamerge.sinks.mkfs.registry import choose_tool
+from streamerge.sinks.mkfs.tools import MkfsTool
 from tests.support import model, tree
 from tests.support.command import Done, run, shell
 from tests.support.filesystems import HOLDS, Holds, as_held, checked, mounted, shown, unpacked
@@ -35,7 +36,7 @@ class Way:
 
     program: str
     filesystem: str
-    tool: Tool
+    tool: MkfsTool
     holds: Holds
 
 
@@ -46,9 +47,9 @@ def way(request: pytest.FixtureRequest, need_tool: NeedTool) -> Way:
     try:
         tool = choose_tool(filesystem, request.param)
     except SinkError as error:
-        pytest.skip(f"{error}: Debian 12 has none that will do")
+        pytest.skip(f"{error}; Debian 12 has no newer version")
     name = request.param
-    if name == "mke2fs" and not reads_tars(tool):
+    if name == "mke2fs" and not tool.reads_tars():
         name = "mke2fs, directory"
     return Way(request.param, filesystem, tool, HOLDS[name if tool.keeps_root else f"old {name}"])
 
@@ -111,7 +112,7 @@ def test_an_image_is_what_was_merged(way: Way, layers: list[Path], tmp_path: Pat
     done = make(way, layers, image).assert_merged()
     compare(as_held(expected(), way.holds), shown(image, tmp_path / "view"), root=way.holds.root)
     checked(image)
-    lost = {line.split(": ")[2] for line in done.err.splitlines() if " lost, which " in line}
+    lost = {line.split(": ")[2] for line in done.err.splitlines() if " lost; " in line}
     assert lost == what_is_lost(expected(), way.holds)
 
 
@@ -275,11 +276,11 @@ def test_pipelines_by_hand(tmp_path: Path, need_tool: NeedTool, line: str) -> No
         if f"| {program} " in line:
             need_tool(program)
             try:
-                readable = reads_tars(choose_tool(MAKES.get(program, "squashfs"), program))
+                readable = choose_tool(MAKES.get(program, "squashfs"), program).reads_tars()
             except SinkError:
                 readable = False
             if not readable:
-                pytest.skip(f"{program} is too old for it: Debian 12 has none that will do")
+                pytest.skip(f"{program} is too old for it; Debian 12 has no newer version")
     shell(f"set -eo pipefail; {line}", cwd=tmp_path, env={"LC_ALL": "C.UTF-8"}).assert_merged()
     run(*example_layers(), "-o", tmp_path / "merged.tar").assert_merged()
     want = set(tree.from_tar_file(tmp_path / "merged.tar"))
@@ -395,8 +396,8 @@ def test_one_more_layer(layers: list[Path], tmp_path: Path) -> None:
         (["-o", "x.tar", "--mkfs", "sqfstar"], ["--mkfs is for images"]),
         (["-o", "x.tar", "--size", "5M"], ["--size is for images"]),
         (["-o", "x.cpio", "--free", "5%"], ["--free is for images"]),
-        (["-o", "x.squashfs", "--size", "5M"], ["a size is for ext4"]),
-        (["-o", "x.erofs", "--mkfs", "mke2fs"], ["what makes this file system is mkfs.erofs"]),
+        (["-o", "x.squashfs", "--size", "5M"], ["size and free room are for ext4 only"]),
+        (["-o", "x.erofs", "--mkfs", "mke2fs"], ["--mkfs mke2fs cannot make erofs images; use mkfs.erofs"]),
         (["-o", "x.squashfs", "--level", "5"], ["--level is for tars"]),
         (["-o", "x.ext4", "--free", "99%"], ["0% to 95%"]),
         (["-o", "-", "--format", "ext4"], ["cannot go to standard output"]),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamerge.sinks.mkfs.tools import choose_tool, reads_tars
+from streamerge.sinks.mkfs.registry import choose_tool
 from tests.support import overlay
 from tests.support.command import run
 from tests.support.filesystems import HOLDS, Holds, as_held, checked, shown
@@ -46,7 +46,7 @@ def tools(request: pytest.FixtureRequest, need_tool: NeedTool) -> None:
 
 def holds(filesystem: str) -> Holds:
     tool = choose_tool(filesystem)
-    name = tool.kind if tool.kind != "mke2fs" or reads_tars(tool) else "mke2fs, directory"
+    name = tool.name if tool.name != "mke2fs" or tool.reads_tars() else "mke2fs, directory"
     return HOLDS[name]
 
 
@@ -56,7 +56,7 @@ def test_an_image_is_what_the_kernel_shows(image: Image, kernel: Tree, tmp_path:
     made = tmp_path / f"image.{filesystem}"
     options = ["--exclude", "n" * 255] if filesystem == "erofs" else []  # too long for mkfs.erofs before 1.8.5
     if filesystem == "squashfs":
-        fast = {"tar2sqfs": ["-X", "level=1"]}.get(choose_tool(filesystem).kind, ["-Xcompression-level", "1"])
+        fast = {"tar2sqfs": ["-X", "level=1"]}.get(choose_tool(filesystem).name, ["-Xcompression-level", "1"])
         options = ["--", *fast]
     run(*image.forms["gzip"], "-o", made, *options).assert_merged()
     kernel = {path: node for path, node in kernel.items() if filesystem != "erofs" or not path.endswith(b"n" * 255)}

@@ -125,7 +125,7 @@ def test_links_of_devices_are_links_and_of_symlinks_are_copies() -> None:
     shown = tree_of(archive([layer], warnings=warnings))
     assert shown[b"c2"].group == b"c"
     assert (shown[b"s2"].target, shown[b"s2"].group) == (b"target", b"s2")
-    assert warnings == ["hard links to symlinks: 1 lost, which cpio cannot hold"]
+    assert warnings == ["hard links to symlinks: 1 lost; cpio cannot store them"]
 
 
 def test_what_is_lost_is_told() -> None:
@@ -139,12 +139,12 @@ def test_what_is_lost_is_told() -> None:
     )
     archive([layer], warnings=warnings)
     assert warnings == [
-        "POSIX ACLs: 1 lost, which cpio cannot hold",
-        "fractions of seconds: 1 lost, which cpio cannot hold",
-        "security.capability: 1 lost, which cpio cannot hold",
-        "times out of range: 2 lost, which cpio cannot hold",
-        "trusted.*: 1 lost, which cpio cannot hold",
-        "user.*: 1 lost, which cpio cannot hold",
+        "POSIX ACLs: 1 lost; cpio cannot store them",
+        "fractions of seconds: 1 lost; cpio cannot store them",
+        "security.capability: 1 lost; cpio cannot store them",
+        "times out of range: 2 lost; cpio cannot store them",
+        "trusted.*: 1 lost; cpio cannot store them",
+        "user.*: 1 lost; cpio cannot store them",
     ]
 
 

@@ -9,20 +9,18 @@ import pytest
 
 from streamerge import SinkError
 from streamerge.errors import UsageError
-from streamerge.sinks.mkfs import tools
-from streamerge.sinks.mkfs.commands import (
-    Command,
-    RootDirectory,
-    Settings,
-    debugfs_command,
-    ext4_command,
-    from_tar,
-    from_tree,
-)
-from streamerge.sinks.mkfs.options import FILESYSTEMS
-from streamerge.sinks.mkfs.tools import Tool, choose_tool, find_program, parse_version, reads_tars
+from streamerge.sinks.mkfs.commands import Command, RootDirectory, TreeSummary
+from streamerge.sinks.mkfs.erofs import MkfsErofs
+from streamerge.sinks.mkfs.ext4 import Mke2fs, debugfs_command
+from streamerge.sinks.mkfs.ext4_size import Ext4Size
+from streamerge.sinks.mkfs.options import FILESYSTEMS, Console, FilesystemOptions
+from streamerge.sinks.mkfs.registry import TOOLS, choose_tool
+from streamerge.sinks.mkfs.squashfs import Mksquashfs, Sqfstar, Tar2sqfs
+from streamerge.sinks.mkfs.tools import MkfsTool, TreeReadingTool, find_program, parse_version
 
 ROOT = RootDirectory(0o711, 5, 6, 1_700_000_000)
+SUMMARY = TreeSummary(ROOT)
+SIZE = Ext4Size(8 << 20, 100)
 
 
 # --- versions ------------------------------------------------------------------------------------
@@ -51,25 +49,31 @@ def test_versions_as_the_tools_say_them(said: str, version: tuple[int, ...] | No
 
 
 @pytest.mark.parametrize(
-    ("kind", "version", "reads"),
+    ("tool", "reads"),
     [
-        ("mkfs.erofs", (1, 5), False),
-        ("mkfs.erofs", (1, 7), True),
-        ("mke2fs", (1, 47, 0), False),
-        ("mke2fs", (1, 47, 1), True),
-        ("mksquashfs", (4, 6), True),
-        ("sqfstar", (4, 5, 1), True),
-        ("tar2sqfs", (1, 2, 0), True),
+        (MkfsErofs("mkfs.erofs", (1, 5)), False),
+        (MkfsErofs("mkfs.erofs", (1, 7)), True),
+        (Mke2fs("mke2fs", (1, 47, 0)), False),
+        (Mke2fs("mke2fs", (1, 47, 1)), True),
+        (Mksquashfs("mksquashfs", (4, 6)), True),
+        (Sqfstar("sqfstar", (4, 5, 1)), True),
+        (Tar2sqfs("tar2sqfs", (1, 2, 0)), True),
     ],
+    ids=lambda value: f"{value.name} {value.version_text}" if isinstance(value, MkfsTool) else None,
 )
-def test_who_reads_tars(kind: str, version: tuple[int, ...], reads: bool) -> None:
-    assert Tool(kind, f"/usr/bin/{kind}", version).reads_tars is reads
+def test_which_versions_read_tars(tool: MkfsTool, reads: bool) -> None:
+    assert tool.version_reads_tars is reads
 
 
-def test_who_can_be_told_the_roots_owner() -> None:
-    assert not Tool("sqfstar", "", (4, 5, 1)).keeps_root
-    assert Tool("sqfstar", "", (4, 6)).keeps_root
-    assert Tool("tar2sqfs", "", (1, 0)).keeps_root
+def test_a_tool_reads_tars_or_directories() -> None:
+    for tool in (tool for tools in TOOLS.values() for tool in tools):
+        assert tool.first_reading_tars == tool.oldest_usable or issubclass(tool, TreeReadingTool)
+
+
+def test_which_versions_can_set_the_roots_owner() -> None:
+    assert not Sqfstar("", (4, 5, 1)).keeps_root
+    assert Sqfstar("", (4, 6)).keeps_root
+    assert Tar2sqfs("", (1, 0)).keeps_root
 
 
 # --- choice --------------------------------------------------------------------------------------
@@ -81,7 +85,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))
-    monkeypatch.setattr("streamerge.sinks.mkfs.tools._PATH", "")
+    monkeypatch.setattr("streamerge.sinks.mkfs.tools._SYSTEM_PATH", "")
     return directory
 
 
@@ -96,29 +100,29 @@ def test_mksquashfs_comes_first(programs: Path) -> None:
     program(programs, "sqfstar", "sqfstar version 4.6.1 (2023/03/25)")
     program(programs, "tar2sqfs", "tar2sqfs (squashfs-tools-ng) 1.2.0")
     path = program(programs, "mksquashfs", "mksquashfs version 4.6.1 (2023/03/25)")
-    assert choose_tool("squashfs") == Tool("mksquashfs", str(path), (4, 6, 1))
+    assert choose_tool("squashfs") == Mksquashfs(str(path), (4, 6, 1))
 
 
 def test_tar2sqfs_comes_before_a_sqfstar_that_forgets_the_root(programs: Path) -> None:
     program(programs, "mksquashfs", "mksquashfs version 4.5.1 (2022/03/17)")
     program(programs, "sqfstar", "sqfstar version 4.5.1 (2022/03/17)")
-    assert choose_tool("squashfs").kind == "sqfstar"
+    assert choose_tool("squashfs").name == "sqfstar"
     program(programs, "tar2sqfs", "tar2sqfs (squashfs-tools-ng) 1.2.0")
-    assert choose_tool("squashfs").kind == "tar2sqfs"
+    assert choose_tool("squashfs").name == "tar2sqfs"
 
 
 def test_a_tool_that_is_named(programs: Path, tmp_path: Path) -> None:
     program(programs, "tar2sqfs", "tar2sqfs (squashfs-tools-ng) 1.2.0")
     program(programs, "sqfstar", "sqfstar version 4.5.1 (2022/03/17)")
-    assert choose_tool("squashfs", "sqfstar").kind == "sqfstar"
+    assert choose_tool("squashfs", "sqfstar").name == "sqfstar"
     (tmp_path / "other").mkdir()
     path = program(tmp_path / "other", "sqfstar", "sqfstar version 4.7.0 (2025/06/01)")
-    assert choose_tool("squashfs", str(path)) == Tool("sqfstar", str(path), (4, 7, 0))
+    assert choose_tool("squashfs", str(path)) == Sqfstar(str(path), (4, 7, 0))
 
 
 def test_mke2fs_by_its_other_name(programs: Path) -> None:
     program(programs, "mkfs.ext4", "mke2fs 1.47.0 (5-Feb-2023)")
-    assert choose_tool("ext4", "mkfs.ext4").kind == "mke2fs"
+    assert choose_tool("ext4", "mkfs.ext4").name == "mke2fs"
 
 
 def test_an_exit_code_says_nothing_about_the_version(programs: Path) -> None:
@@ -137,7 +141,7 @@ def test_none_is_there(programs: Path, filesystem: str, package: str) -> None:
 
 def test_one_is_there_but_too_old(programs: Path) -> None:
     program(programs, "mksquashfs", "mksquashfs version 4.4 (2019/08/29)")
-    with pytest.raises(SinkError, match=r"needs mksquashfs 4\.6 or sqfstar 4\.5 or .*only mksquashfs 4\.4 is"):
+    with pytest.raises(SinkError, match=r"need mksquashfs 4\.6 or sqfstar 4\.5 or .*only found mksquashfs 4\.4"):
         choose_tool("squashfs")
 
 
@@ -152,18 +156,18 @@ def test_the_named_one_is_not_there(programs: Path, filesystem: str, wanted: str
 
 def test_the_named_one_is_too_old(programs: Path) -> None:
     program(programs, "mkfs.erofs", "mkfs.erofs 1.2")
-    with pytest.raises(SinkError, match=r"too old: 1\.2, 1\.3 will do"):
+    with pytest.raises(SinkError, match=r"1\.2 is too old; use 1\.3 or newer"):
         choose_tool("erofs", "mkfs.erofs")
 
 
 def test_the_named_one_makes_something_else(programs: Path) -> None:
-    with pytest.raises(UsageError, match=r"--mkfs mkfs\.xfs: what makes this file system is mke2fs"):
+    with pytest.raises(UsageError, match=r"--mkfs mkfs\.xfs cannot make ext4 images; use mke2fs"):
         choose_tool("ext4", "mkfs.xfs")
 
 
 def test_a_tool_that_says_no_version(programs: Path) -> None:
     program(programs, "mkfs.erofs", "hello")
-    with pytest.raises(SinkError, match="does not say its version"):
+    with pytest.raises(SinkError, match="no version found"):
         choose_tool("erofs")
 
 
@@ -179,16 +183,16 @@ def test_where_only_root_looks(programs: Path, tmp_path: Path, monkeypatch: pyte
     """Debian keeps mke2fs out of other people's $PATH."""
     (tmp_path / "sbin").mkdir()
     path = program(tmp_path / "sbin", "mke2fs", "")
-    monkeypatch.setattr("streamerge.sinks.mkfs.tools._PATH", str(tmp_path / "sbin"))
+    monkeypatch.setattr("streamerge.sinks.mkfs.tools._SYSTEM_PATH", str(tmp_path / "sbin"))
     assert find_program("mke2fs") == str(path)
 
 
 @pytest.mark.parametrize(("code", "reads"), [(0, True), (1, False)])
 def test_mke2fs_is_asked_whether_it_has_libarchive(programs: Path, code: int, reads: bool) -> None:
     path = program(programs, "mke2fs", "you need libarchive to be able to process tarballs", code)
-    assert reads_tars(Tool("mke2fs", str(path), (1, 47, 1))) is reads
-    assert not reads_tars(Tool("mke2fs", str(path), (1, 47, 0)))
-    assert reads_tars(Tool("mkfs.erofs", "/nowhere", (1, 7)))
+    assert Mke2fs(str(path), (1, 47, 1)).reads_tars() is reads
+    assert not Mke2fs(str(path), (1, 47, 0)).reads_tars()
+    assert MkfsErofs("/nowhere", (1, 7)).reads_tars()
 
 
 # --- command lines -------------------------------------------------------------------------------
@@ -199,20 +203,22 @@ def line(command: Command) -> str:
 
 
 def test_mksquashfs() -> None:
-    tool = Tool("mksquashfs", "mksquashfs", (4, 6, 1))
-    command = from_tar(tool, "OUT", Settings(arguments=["-comp", "zstd"]), ROOT)
+    tool = Mksquashfs("mksquashfs", (4, 6, 1))
+    command = tool.tar_command("OUT", FilesystemOptions(arguments=["-comp", "zstd"]), SUMMARY)
     assert line(command) == (
         "mksquashfs - OUT -tar -noappend -root-mode 711 -root-uid 5 -root-gid 6 -root-time 1700000000 "
         "-quiet -no-progress -exit-on-error -comp zstd"
     )
     assert command.environment == {"SOURCE_DATE_EPOCH": None}
-    fixed = from_tar(tool, "OUT", Settings(time=7, progress=True), RootDirectory(mtime=-5))
+    options = FilesystemOptions(time=7, console=Console(progress=True))
+    fixed = tool.tar_command("OUT", options, TreeSummary(RootDirectory(mtime=-5)))
     assert line(fixed).endswith("-root-time 0 -mkfs-time 7 -exit-on-error")
     assert fixed.progress
 
 
 def test_sqfstar_has_the_image_last() -> None:
-    command = from_tar(Tool("sqfstar", "sqfstar", (4, 5, 1)), "OUT", Settings(arguments=["-comp", "xz"]), ROOT)
+    options = FilesystemOptions(arguments=["-comp", "xz"])
+    command = Sqfstar("sqfstar", (4, 5, 1)).tar_command("OUT", options, SUMMARY)
     assert line(command) == (
         "sqfstar -root-mode 711 -root-uid 5 -root-gid 6 -root-time 1700000000 "
         "-quiet -no-progress -exit-on-error -comp xz OUT"
@@ -220,26 +226,27 @@ def test_sqfstar_has_the_image_last() -> None:
 
 
 def test_tar2sqfs_takes_its_time_from_the_environment() -> None:
-    tool = Tool("tar2sqfs", "tar2sqfs", (1, 2, 0))
-    command = from_tar(tool, "OUT", Settings(arguments=["-c", "zstd"], time=7), ROOT)
+    options = FilesystemOptions(arguments=["-c", "zstd"], time=7)
+    command = Tar2sqfs("tar2sqfs", (1, 2, 0)).tar_command("OUT", options, SUMMARY)
     assert line(command) == "tar2sqfs --quiet --compressor gzip -c zstd OUT"
     assert command.environment == {"SOURCE_DATE_EPOCH": "7"}
 
 
 def test_mkfs_erofs() -> None:
-    settings = Settings(arguments=["-zlz4hc", "-C65536"])
-    new = from_tar(Tool("mkfs.erofs", "mkfs.erofs", (1, 8)), "OUT", settings, ROOT)
+    options = FilesystemOptions(arguments=["-zlz4hc", "-C65536"])
+    new = MkfsErofs("mkfs.erofs", (1, 8)).tar_command("OUT", options, SUMMARY)
     assert line(new) == "mkfs.erofs --tar=f --quiet -zlz4hc -C65536 OUT /dev/stdin"
     assert new.environment == {"SOURCE_DATE_EPOCH": None}
-    old = from_tree(Tool("mkfs.erofs", "mkfs.erofs", (1, 5)), "OUT", "TREE", settings)
+    [old] = MkfsErofs("mkfs.erofs", (1, 5)).tree_commands("OUT", "TREE", options, SUMMARY, pytest.fail)
     assert line(old) == "mkfs.erofs --quiet -zlz4hc -C65536 OUT TREE"
 
 
-def test_mkfs_erofs_that_shall_be_reproducible() -> None:
+def test_mkfs_erofs_reproducible() -> None:
     """Before 1.8 there is no time for the file system alone: the variable's must be later than all files'."""
-    new = from_tar(Tool("mkfs.erofs", "mkfs.erofs", (1, 8)), "OUT", Settings(time=7), ROOT)
+    options = FilesystemOptions(time=7)
+    new = MkfsErofs("mkfs.erofs", (1, 8)).tar_command("OUT", options, SUMMARY)
     assert " -T7 --mkfs-time " in line(new)
-    old = from_tar(Tool("mkfs.erofs", "mkfs.erofs", (1, 7, 1)), "OUT", Settings(time=7), ROOT)
+    old = MkfsErofs("mkfs.erofs", (1, 7, 1)).tar_command("OUT", options, SUMMARY)
     assert "-T" not in line(old)
     assert old.environment == {"SOURCE_DATE_EPOCH": "4294967295"}
     assert " -U " in line(new)
@@ -248,13 +255,13 @@ def test_mkfs_erofs_that_shall_be_reproducible() -> None:
 
 
 def test_mke2fs() -> None:
-    tool = Tool("mke2fs", "mke2fs", (1, 47, 2))
-    command = ext4_command(tool, "OUT", "-", Settings(arguments=["-O", "^has_journal"]), 8 << 20, 100)
+    tool = Mke2fs("mke2fs", (1, 47, 2))
+    command = tool.command("OUT", "-", FilesystemOptions(arguments=["-O", "^has_journal"]), SIZE)
     assert line(command) == (
         "mke2fs -q -F -t ext4 -b 4096 -I 256 -m 0 -N 100 -E root_owner=0:0 -O ^has_journal -d - OUT 8192k"
     )
     assert command.size == 8 << 20
-    fixed = ext4_command(tool, "OUT", "TREE", Settings(time=0), 8 << 20, 100)
+    fixed = tool.command("OUT", "TREE", FilesystemOptions(time=0), SIZE)
     assert ",hash_seed=" in line(fixed)
     assert fixed.environment == {"SOURCE_DATE_EPOCH": None, "E2FSPROGS_FAKE_TIME": "1"}
 
@@ -269,11 +276,15 @@ def test_debugfs_sets_what_mke2fs_forgets() -> None:
 
 
 def test_uuids_follow_the_time() -> None:
-    tool = Tool("mkfs.erofs", "mkfs.erofs", (1, 8))
-    lines = {line(from_tar(tool, "OUT", Settings(time=time), ROOT)).replace(f"-T{time}", "") for time in (1, 1, 2)}
+    tool = MkfsErofs("mkfs.erofs", (1, 8))
+
+    def without_time(time: int) -> str:
+        return line(tool.tar_command("OUT", FilesystemOptions(time=time), SUMMARY)).replace(f"-T{time}", "")
+
+    lines = {without_time(time) for time in (1, 1, 2)}
     assert len(lines) == 2
     assert os.environ.get("SOURCE_DATE_EPOCH") is None or lines
 
 
 def test_there_is_a_tool_for_every_file_system_that_may_be_asked_for() -> None:
-    assert tuple(tools._CHOICES) == FILESYSTEMS
+    assert tuple(TOOLS) == FILESYSTEMS

@@ -1,7 +1,8 @@
-"""Values -> the headers of a cpio archive, format newc. Pure.
+"""Values -> the headers of a cpio archive in newc format. Pure.
 
 Sources: the kernel's ``Documentation/driver-api/early-userspace/buffer-format.rst`` and ``init/initramfs.c``;
-cpio(5). A header is 110 bytes, all numbers eight hexadecimal digits; name and body are padded to four bytes.
+cpio(5). A header is 110 bytes: a magic number and 13 numbers of eight hexadecimal digits. The name follows. Header
+with name, and body, are each padded to four bytes.
 """
 
 from __future__ import annotations
@@ -13,21 +14,24 @@ from streamerge.errors import SinkError
 __all__ = ["MAX_BODY", "MAX_PATH", "TRAILER", "Inode", "end_of_archive", "newc_header", "padding"]
 
 MAX_BODY = (1 << 32) - 1
-"""Bytes that a file may have: its size is eight hexadecimal digits."""
+"""Bytes of a file at most: its size is eight hexadecimal digits."""
 MAX_PATH = 4095
-"""Bytes that a name or a symlink's target may have: with its NUL it is PATH_MAX, beyond which Linux skips it."""
+"""Bytes of a path or a symlink's target at most: with its NUL it fills PATH_MAX, and Linux skips longer ones."""
 TRAILER = b"TRAILER!!!"
-"""The name that ends an archive."""
+"""The name of the entry that ends an archive."""
 
-_BLOCK = 512
-_LAST_NUMBER = (1 << 32) - 1
-_FIELDS = b"070701" + 13 * b"%08x"
+_RECORD = 512
+"""GNU cpio pads an archive to a multiple of so many bytes."""
+_LATEST_SECOND = (1 << 32) - 1
+_NEWC_FORMAT = b"070701" + 13 * b"%08x"
 
 
 @dataclass(frozen=True, slots=True)
 class Inode:
-    """What all names of a file share. ``mode`` holds its type; ``mtime`` is in seconds, cut to what 32 bits hold;
-    ``links`` counts the names: Linux and GNU cpio look for more of them only where it is over one.
+    """What all names of a file share.
+
+    ``mode`` includes the file type. ``mtime`` is in seconds; values that 32 bits cannot hold are clamped. ``links`` is
+    the number of names: Linux and GNU cpio look for further names only if it is over one.
     """
 
     number: int
@@ -40,12 +44,12 @@ class Inode:
 
 
 def newc_header(path: bytes, inode: Inode, size: int) -> bytes:
-    """What stands before ``size`` bytes of body: header, name, padding. The root directory is ``.``.
+    """The bytes before ``size`` bytes of body: header, name, padding. The root directory is ``.``.
 
-    Raises SinkError for a name that Linux would not take or take for the end, and for a body of 4 GiB.
+    Raises SinkError for a path that Linux would skip or take for the end, and for a body of 4 GiB or more.
     """
     if len(path) > MAX_PATH:
-        raise SinkError(f"the path has {len(path)} bytes; in an initramfs it may have {MAX_PATH}")
+        raise SinkError(f"the path has {len(path)} bytes; an initramfs allows {MAX_PATH}")
     if path == TRAILER:
         raise SinkError("a file of this name ends a cpio archive; leave it out with --exclude '/TRAILER!!!'")
     if size > MAX_BODY:
@@ -54,9 +58,9 @@ def newc_header(path: bytes, inode: Inode, size: int) -> bytes:
 
 
 def end_of_archive(size: int) -> bytes:
-    """What ends an archive of ``size`` bytes: the trailer, and zeros up to a block of 512 bytes, as GNU cpio has it."""
+    """The end of an archive of ``size`` bytes: the trailer, and zeros up to a multiple of 512 bytes as in GNU cpio."""
     trailer = _header(TRAILER, Inode(0, 0, 0, 0, 1, 0), 0)
-    return trailer + bytes(-(size + len(trailer)) % _BLOCK)
+    return trailer + bytes(-(size + len(trailer)) % _RECORD)
 
 
 def padding(size: int) -> bytes:
@@ -65,9 +69,10 @@ def padding(size: int) -> bytes:
 
 
 def _header(name: bytes, inode: Inode, size: int) -> bytes:
-    mtime = min(max(inode.mtime, 0), _LAST_NUMBER)
-    major, minor = inode.device
+    mtime = min(max(inode.mtime, 0), _LATEST_SECOND)
     shared = (inode.number, inode.mode, inode.uid, inode.gid, inode.links, mtime, size)
-    numbers = (*shared, 0, 0, major, minor, len(name) + 1, 0)  # the device that it is on is the same for all
-    header = _FIELDS % numbers + name + b"\0"
+    containing_device = (0, 0)  # the same for all files, so that equal inode numbers mean one file
+    checksum = 0  # newc has none
+    numbers = (*shared, *containing_device, *inode.device, len(name) + 1, checksum)
+    header = _NEWC_FORMAT % numbers + name + b"\0"
     return header + bytes(-len(header) % 4)

@@ -1,7 +1,7 @@
-"""How large an ext4 has to be for what goes into it. Pure, and counted in blocks of 4 KiB.
+"""How large an ext4 image must be for its contents. Pure; counts blocks of 4 KiB.
 
-An upper bound of what mke2fs takes, from ``lib/ext2fs`` of e2fsprogs: it is better to be a little too large, since
-the image is sparse, than to have to begin again.
+The result is an upper bound, computed as in ``lib/ext2fs`` of e2fsprogs. A little too large costs nothing, since the
+image is sparse; too small would mean to start again.
 """
 
 from __future__ import annotations
@@ -9,22 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamerge.sinks.mkfs.options import NOTHING_FREE, Free
-from streamerge.sinks.treesize import BLOCK
+from streamerge.sinks.treesize import FS_BLOCK
 
 __all__ = ["Ext4Size", "ext4_size"]
 
-_GROUP = 8 * BLOCK
+_GROUP = 8 * FS_BLOCK
 """Blocks in a group: as many as one block of bitmap has bits."""
-_INODES_A_BLOCK = BLOCK // 256
-_DESCRIPTORS_A_BLOCK = BLOCK // 64
-_MOST_INODES_A_GROUP = _GROUP - _INODES_A_BLOCK
+_INODES_PER_BLOCK = FS_BLOCK // 256
+_DESCRIPTORS_PER_BLOCK = FS_BLOCK // 64
+_MAX_INODES_PER_GROUP = _GROUP - _INODES_PER_BLOCK
 _RESERVED_INODES = 11
 _SPARE_INODES = 16
 _LOST_AND_FOUND = 4
-_SMALLEST = 2048
-"""Blocks that mke2fs wants for a journal."""
-_MIB = (1 << 20) // BLOCK
-_JOURNALS = (  # (below so many blocks, blocks of journal): ext2fs_default_journal_size()
+"""Blocks of the directory lost+found."""
+_SPARE_BLOCKS = 64
+_MIN_BLOCKS = 2048
+"""Blocks of the smallest file system in which mke2fs creates a journal."""
+_BLOCKS_PER_MIB = (1 << 20) // FS_BLOCK
+_BLOCKS_PER_FREE_INODE = 4
+_JOURNALS = (  # (file systems below so many blocks, blocks of journal): ext2fs_default_journal_size()
     (32768, 1024),
     (256 * 1024, 4096),
     (512 * 1024, 8192),
@@ -38,35 +41,35 @@ _LARGEST_JOURNAL = 262144
 
 @dataclass(frozen=True, slots=True)
 class Ext4Size:
-    """``size`` in bytes, a multiple of 1 MiB; ``inodes`` that mke2fs is asked for."""
+    """``size`` in bytes, a multiple of 1 MiB unless the caller chose it; ``inodes`` is the number to create."""
 
     size: int
     inodes: int
 
 
 def ext4_size(blocks: int, inodes: int, free: Free = NOTHING_FREE) -> Ext4Size:
-    """The smallest file system that surely takes ``blocks`` of contents and directories and ``inodes`` files.
+    """A size that is enough for ``blocks`` of contents and directories and for ``inodes`` files, and little more.
 
-    Room that is left free has inodes too: one for each 16 KiB, as mke2fs gives by default. Cost: a few rounds.
+    Free room gets inodes too: one for each 16 KiB, the default of mke2fs. Cost: a few rounds.
     """
-    needed = blocks + blocks // 100 + _LOST_AND_FOUND + 64
-    total = _SMALLEST
+    needed = blocks + blocks // 100 + _LOST_AND_FOUND + _SPARE_BLOCKS
+    total = _MIN_BLOCKS
     while True:
-        room = int(total * free.share) + -(-free.bytes // BLOCK)
-        count = inodes + _RESERVED_INODES + _SPARE_INODES + room // 4
-        least = max(_SMALLEST, needed + room + _overhead(total, count))
+        room = int(total * free.share) + -(-free.bytes // FS_BLOCK)
+        count = inodes + _RESERVED_INODES + _SPARE_INODES + room // _BLOCKS_PER_FREE_INODE
+        least = max(_MIN_BLOCKS, needed + room + _overhead(total, count))
         least = max(least, _whole_groups(least, count))
-        least += -least % _MIB
+        least += -least % _BLOCKS_PER_MIB
         if least <= total:
-            return Ext4Size(total * BLOCK, count)
+            return Ext4Size(total * FS_BLOCK, count)
         total = least
 
 
 def _whole_groups(total: int, inodes: int) -> int:
-    """Enough groups for the inodes, and a last one that mke2fs does not drop as too small."""
-    total = max(total, (-(-inodes // _MOST_INODES_A_GROUP) - 1) * _GROUP + 1)
+    """At least ``total`` blocks, with enough groups for the inodes; mke2fs drops a last group that is too small."""
+    total = max(total, (-(-inodes // _MAX_INODES_PER_GROUP) - 1) * _GROUP + 1)
     groups = -(-total // _GROUP)
-    table = -(-inodes // groups // _INODES_A_BLOCK) + 1
+    table = -(-inodes // groups // _INODES_PER_BLOCK) + 1
     least = table + 2 + _descriptors(total) + 128
     last = total % _GROUP
     return total + least - last if 0 < last < least else total
@@ -75,19 +78,20 @@ def _whole_groups(total: int, inodes: int) -> int:
 def _overhead(total: int, inodes: int) -> int:
     """Blocks of a file system of ``total`` blocks that hold neither files nor directories."""
     groups = -(-total // _GROUP)
-    tables = groups * (-(-inodes // (groups * _INODES_A_BLOCK)) + 1)
+    tables = groups * (-(-inodes // (groups * _INODES_PER_BLOCK)) + 1)
     copies = 1 + sum(_holds_copy(group) for group in range(1, groups))
     return copies * _descriptors(total) + 2 * groups + tables + _journal(total) + _orphans(total)
 
 
 def _descriptors(total: int) -> int:
-    """A superblock, the descriptors behind it, and the room for more of them, up to 1024 times the size."""
+    """Blocks of a superblock, the group descriptors, and the room for more of them, up to 1024 times the size."""
     groups = -(-min(total * 1024, 1 << 32) // _GROUP)
-    return 1 + min(-(-groups // _DESCRIPTORS_A_BLOCK), 1024 + -(-total // _GROUP // _DESCRIPTORS_A_BLOCK)) + 1
+    present = -(-total // _GROUP // _DESCRIPTORS_PER_BLOCK)
+    return 1 + min(-(-groups // _DESCRIPTORS_PER_BLOCK), 1024 + present) + 1
 
 
 def _holds_copy(group: int) -> bool:
-    """sparse_super: group 1 and the powers of 3, 5 and 7."""
+    """Whether a group holds a copy of the superblock (sparse_super): group 1 and the powers of 3, 5 and 7."""
     for base in (3, 5, 7):
         power = base
         while power < group:
@@ -102,5 +106,5 @@ def _journal(total: int) -> int:
 
 
 def _orphans(total: int) -> int:
-    """The orphan file of e2fsprogs 1.47."""
+    """Blocks of the orphan file of e2fsprogs 1.47."""
     return min(512, max(32, total // 4096))

@@ -1,4 +1,4 @@
-"""What may be asked of a file system image. No more than that, since every start of the command imports it."""
+"""What a caller can ask of a file system image. Every start of the command imports this, so it imports little."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILESYSTEMS = ("squashfs", "erofs", "ext4")
 
 
 class Free(NamedTuple):
-    """Room to leave: a share of the file system (0.2 is a fifth), or bytes."""
+    """Free room in the file system: a share of it (0.2 is a fifth), or bytes."""
 
     share: float = 0.0
     bytes: int = 0
@@ -22,10 +22,10 @@ NOTHING_FREE = Free()
 
 
 class Console:
-    """Where a tool's words go: lines to standard error, or with ``progress`` its progress to the terminal as it is.
+    """How a tool's output is shown: as lines on standard error, or with ``progress`` unchanged on the terminal.
 
-    ``quiet`` keeps everything back but the last lines of one that fails. ``before`` is called when a tool takes the
-    terminal.
+    ``quiet`` shows nothing but the last lines of a tool that fails. ``before`` is called when a tool starts to show
+    its progress.
     """
 
     def __init__(
@@ -40,9 +40,10 @@ class Console:
 class FilesystemOptions:
     """How to make a file system image.
 
-    ``mkfs`` is the tool, by name or path; ``arguments`` go to it as they are. ``size`` (bytes) and ``free`` are for
-    ext4. ``time`` (seconds) makes the same input give the same image. ``same_owner`` is what a directory on the way
-    must have, where the tool reads no tars: the image's owners, which only root can give, else the caller's.
+    ``mkfs`` is the tool, by name or path; None chooses one. ``arguments`` are passed to it unchanged, after ours.
+    ``size`` (bytes) and ``free`` are for ext4 only. ``time`` (seconds since 1970) is the file system's own time and
+    makes the same input give the same image; with None the tool sets time and UUID. ``same_owner`` applies to tools
+    that read a directory: its files get the image's owners, which only root can set, else the caller's.
     """
 
     mkfs: str | None = None

@@ -16,7 +16,7 @@ from streamerge.signals import signals_wait
 from streamerge.sinks.base import AbortOnExit
 from streamerge.sinks.losses import Capabilities, LossReport
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
-from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.image import ImageFile
 from streamerge.sinks.mkfs.options import Console
 from streamerge.sinks.mkfs.plaintar import link_to, plain_entry, whole_file
 from streamerge.sinks.mkfs.process import Process
@@ -35,16 +35,15 @@ Body = Iterable[bytes | memoryview]
 
 @dataclass(frozen=True, slots=True)
 class PipePlan:
-    """How a tool is to be run: ``command`` gives its command line for an image.
+    """How a tool is run: ``command`` gives its command line for an image.
 
-    ``tells_root``: it must be told the root directory's metadata. ``counts``: it must be told how large the tree is,
-    and what a hard link's own header says must be what its file says.
+    ``needs_root`` and ``needs_size`` are those of :class:`~streamerge.sinks.mkfs.tools.MkfsTool`.
     """
 
     command: Callable[[str, RootDirectory, TreeSize | None], Command]
-    keeps: Capabilities
-    tells_root: bool = False
-    counts: bool = False
+    capabilities: Capabilities
+    needs_root: bool = False
+    needs_size: bool = False
 
 
 class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
@@ -55,7 +54,7 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
 
     takes = Takes.FILE_RUNS | Takes.RESTART | Takes.PREVIEW | Takes.CHECK
 
-    def __init__(self, plan: PipePlan, image: Image, console: Console, warn: Callable[[str], None]) -> None:
+    def __init__(self, plan: PipePlan, image: ImageFile, console: Console, warn: Callable[[str], None]) -> None:
         self._plan = plan
         self._image = image
         self._console = console
@@ -73,11 +72,11 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
 
     def prepare(self, preview: Preview) -> None:
         """Learn what the tool must be told when it starts."""
-        if self._plan.counts:
+        if self._plan.needs_size:
             self._tree_size = TreeSize()
             preview.merge_into(self._tree_size)
             self._links = self._tree_size.links
-        if self._plan.tells_root:
+        if self._plan.needs_root:
             root = preview.root()
             self._root = _root_directory(root) if root is not None else RootDirectory()
         self._start()
@@ -99,11 +98,11 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
     def add(self, entry: Entry, body: Body) -> None:
         """Give an entry to the tool. Raises RestartNeeded for a root directory that is not as foreseen."""
         self._losses.note(entry)
-        if not entry.path and self._plan.tells_root:
+        if not entry.path and self._plan.needs_root:
             self._check_root(entry)
             return
         entry = self._made_plain(entry)
-        if not self._plan.keeps.sparse and is_sparse(entry):
+        if not self._plan.capabilities.sparse and is_sparse(entry):
             entry, body = whole_file(entry, body)
         (self._tar or self._start()).add(entry, body)
 
@@ -134,7 +133,7 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
     # -- the tool ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._losses = LossReport(self._plan.keeps)
+        self._losses = LossReport(self._plan.capabilities)
         self._links = self._tree_size.links if self._tree_size is not None else LinkMap()
         self._inodes: dict[bytes, Entry] = {}
         self._tar = None
@@ -163,7 +162,7 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
             entry = link_to(file, entry) if file is not None else entry
         elif entry.path in self._links.names:
             self._inodes[entry.path] = entry
-        return plain_entry(entry, self._plan.keeps, gnu=self._plan.counts)
+        return plain_entry(entry, self._plan.capabilities)
 
     def _check_root(self, entry: Entry) -> None:
         """The root's entry is not passed on: the tool would only say that it takes no notice of it."""

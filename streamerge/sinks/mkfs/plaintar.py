@@ -1,9 +1,13 @@
-"""Entries made so plain that every tool reads them alike. Pure.
+"""Entries in the simplest encoding that every tool reads correctly. Pure.
 
-Tried with sqfstar 4.5, mksquashfs 4.7, tar2sqfs 1.2, mkfs.erofs 1.9 and mke2fs 1.47: sqfstar stops at a time before
-1970; squashfs-tools complain of each record that they do not know; they and mkfs.erofs take the data of some or of
-all sparse files for the whole; libarchive, and so mke2fs, stops at a PAX name that the locale cannot spell; none knows
-ACLs in star's text; mke2fs gives a symlink the mode that stands in its header.
+Found with sqfstar 4.5, mksquashfs 4.7, tar2sqfs 1.2, mkfs.erofs 1.9 and mke2fs 1.47:
+
+- sqfstar fails at a time before 1970.
+- squashfs-tools warn about each record that they do not know.
+- squashfs-tools and mkfs.erofs store the data of some or all sparse files without the holes.
+- libarchive, which mke2fs uses, fails at a PAX name that the locale cannot decode.
+- No tool reads ACLs in star's text form.
+- mke2fs gives a symlink the mode in its header.
 """
 
 from __future__ import annotations
@@ -11,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from streamerge.entry import Entry, Kind
-from streamerge.sinks.losses import Capabilities, kind_of_xattr
+from streamerge.sinks.losses import Capabilities, has_plain_mtime, kind_of_xattr
+from streamerge.tar.fields import BLOCK, GNU_MAGIC, MAGIC, MODE, MTIME, PREFIX, TYPE
 from streamerge.tar.header import parse_number
 from streamerge.tar.metadata import mtime, xattrs
 from streamerge.tar.sparse import expanded, sparse_file
@@ -19,77 +24,93 @@ from streamerge.tar.sparse import expanded, sparse_file
 __all__ = ["link_to", "plain_entry", "whole_file"]
 
 _SECOND = 1_000_000_000
-_SPARSE = (b"GNU.sparse.",)
+_OCTAL_LIMIT = 1 << 33
+"""The first number that eleven octal digits cannot hold."""
+_SPARSE_RECORDS = b"GNU.sparse."
+_ACL_RECORDS = b"SCHILY.acl."
+_XATTR_RECORDS = b"SCHILY.xattr."
 _NUMBERS = frozenset({b"uid", b"gid", b"size"})
 _SHARED = frozenset({b"uid", b"gid", b"mtime"})
-_ONE = 0x31
-_XATTR = b"SCHILY.xattr."
+_SYMLINK_MODE = b"0000777\0"
+_REGULAR_FILE = b"0"
 Piece = bytes | memoryview
 
 
-def plain_entry(entry: Entry, keeps: Capabilities, *, gnu: bool = False) -> Entry:
-    """The entry with nothing in its headers that ``keeps`` does not keep; itself, where nothing is to be changed.
+def plain_entry(entry: Entry, capabilities: Capabilities) -> Entry:
+    """The entry without anything that ``capabilities`` do not cover; the same object if nothing changes.
 
-    ``gnu``: long names are to stand in GNU's own headers, as bytes of no character set. Raises FormatError for an ACL
-    that only names its users, where ACLs are kept.
+    Raises FormatError for an ACL that names its users without their numbers, if ACLs can be stored.
     """
     header = entry.header
-    if entry.kind is Kind.SYMLINK and header[100:108] != _ALL:
-        header = header[:100] + _ALL + header[108:]
-    elif not entry.records and header[136] <= _ONE:  # no base-256, and no later than 2038
+    if entry.kind is Kind.SYMLINK and header[MODE] != _SYMLINK_MODE:
+        header = _with_field(header, MODE, _SYMLINK_MODE)
+    elif not entry.records and has_plain_mtime(header):
         return entry
-    records = {key: value for key, value in entry.records.items() if key in _NUMBERS or key.startswith(_SPARSE)}
-    header, records = _with_time(entry, header, records, keeps)
-    if gnu and header[257:263] == b"ustar\0":
-        header = header[:257] + b"ustar  \0" + header[265:345] + bytes(155) + header[500:]
-    for name, value in _kept_xattrs(entry.records, keeps).items():
-        records[_XATTR + name] = value
+    records = {key: value for key, value in entry.records.items() if key in _NUMBERS or key.startswith(_SPARSE_RECORDS)}
+    header, records = _with_time(entry, header, records, capabilities)
+    if not capabilities.pax_names:
+        header = _with_gnu_magic(header)
+    for name, value in _stored_xattrs(entry.records, capabilities).items():
+        records[_XATTR_RECORDS + name] = value
     return Entry(entry.path, entry.kind, size=entry.size, target=entry.target, header=header, records=records)
 
 
-_ALL = b"0000777\0"
-
-
 def link_to(file: Entry, link: Entry) -> Entry:
-    """The link with the owner, mode and time of the file that it names: mke2fs heeds them.
+    """The link with the owner, mode and time of its file: mke2fs sets what the last name of a file says.
 
-    Where the mode also says that it is a file, as some builders write it, mke2fs makes an empty one.
+    Type bits in the mode, which some builders write, are removed: mke2fs would make an empty file.
     """
-    mode = b"%07o\0" % (parse_number(file.header[100:108]) & 0o7777)
-    header = file.header[:100] + mode + file.header[108:345] + bytes(167)  # no prefix, nothing of a sparse file
+    mode = b"%07o\0" % (parse_number(file.header[MODE]) & 0o7777)
+    header = _without_prefix(_with_field(file.header, MODE, mode))
     records = {key: value for key, value in file.records.items() if key in _SHARED}
     return Entry(link.path, Kind.HARDLINK, target=link.target, header=header, records=records)
 
 
 def whole_file(entry: Entry, body: Iterable[Piece]) -> tuple[Entry, Iterator[Piece]]:
-    """A sparse file as a plain one, and its body with the holes written out. Raises FormatError."""
+    """A sparse file as a plain one, and its body with the holes as zeros. Raises FormatError."""
     file = sparse_file(entry, body)
-    records = {key: value for key, value in entry.records.items() if not key.startswith(_SPARSE)}
+    records = {key: value for key, value in entry.records.items() if not key.startswith(_SPARSE_RECORDS)}
     records[b"size"] = b"%d" % file.size
-    header = bytearray(entry.header[:345] + bytes(167))
-    header[156:157] = b"0"
-    plain = Entry(entry.path, Kind.FILE, size=file.size, header=bytes(header), records=records)
+    header = _with_field(_without_prefix(entry.header), TYPE, _REGULAR_FILE)
+    plain = Entry(entry.path, Kind.FILE, size=file.size, header=header, records=records)
     return plain, expanded(file)
 
 
 def _with_time(
-    entry: Entry, header: bytes, records: dict[bytes, bytes], keeps: Capabilities
+    entry: Entry, header: bytes, records: dict[bytes, bytes], capabilities: Capabilities
 ) -> tuple[bytes, dict[bytes, bytes]]:
-    """Header and records with the time that the file system can hold which is next to the entry's."""
+    """Header and records with the entry's time, or the nearest one that the image can store."""
     seconds, fraction = divmod(mtime(entry), _SECOND)
-    kept = min(max(seconds, keeps.earliest), keeps.latest)
-    if kept == seconds and fraction and keeps.fractions:
+    nearest = min(max(seconds, capabilities.earliest), capabilities.latest)
+    if nearest == seconds and fraction and capabilities.fractions:
         records[b"mtime"] = entry.records[b"mtime"]
-    elif 0 <= kept < 1 << 33:
-        header = header[:136] + b"%011o\0" % kept + header[148:]
+    elif 0 <= nearest < _OCTAL_LIMIT:
+        header = _with_field(header, MTIME, b"%011o\0" % nearest)
     else:
-        records[b"mtime"] = b"%d" % kept
-        header = header[:136] + b"%011o\0" % 0 + header[148:]
+        records[b"mtime"] = b"%d" % nearest
+        header = _with_field(header, MTIME, b"%011o\0" % 0)
     return header, records
 
 
-def _kept_xattrs(records: dict[bytes, bytes], keeps: Capabilities) -> dict[bytes, bytes]:
-    if keeps.keeps_acls:
+def _stored_xattrs(records: dict[bytes, bytes], capabilities: Capabilities) -> dict[bytes, bytes]:
+    if capabilities.acls:
         return xattrs(records)
-    found = xattrs({key: value for key, value in records.items() if not key.startswith(b"SCHILY.acl.")})
-    return {name: value for name, value in found.items() if kind_of_xattr(name) in keeps.xattrs}
+    found = xattrs({key: value for key, value in records.items() if not key.startswith(_ACL_RECORDS)})
+    return {name: value for name, value in found.items() if kind_of_xattr(name) in capabilities.xattrs}
+
+
+def _with_gnu_magic(header: bytes) -> bytes:
+    """A POSIX header as a GNU one, whose long names are bytes without a character set."""
+    if not header[MAGIC].startswith(b"ustar\0"):
+        return header
+    empty_prefix = bytes(PREFIX.stop - PREFIX.start)  # a GNU header has times there
+    return _with_field(_with_field(header, MAGIC, GNU_MAGIC), PREFIX, empty_prefix)
+
+
+def _without_prefix(header: bytes) -> bytes:
+    """The header with zeros from the prefix on, where GNU headers hold the fields of sparse files."""
+    return header[: PREFIX.start].ljust(BLOCK, b"\0")
+
+
+def _with_field(header: bytes, field: slice, value: bytes) -> bytes:
+    return header[: field.start] + value + header[field.stop :]

@@ -1,8 +1,8 @@
-"""A tool while it runs: what it says, how it ends, how it is ended.
+"""A running tool: its input, its output, its exit code.
 
-It has a session of its own, so that Ctrl-C reaches it through us alone, after which nothing of it is left. What it
-says goes to standard error, never to standard output, which may be ours to write to; its last lines are kept for
-the message, should it fail.
+The tool runs in its own session, so that Ctrl-C reaches only streamerge, which then kills the tool and all processes
+that it has started. Its output goes to standard error, since standard output may be where streamerge writes. The last
+lines are kept for the message if it fails.
 """
 
 from __future__ import annotations
@@ -32,33 +32,23 @@ _CHECK_INTERVAL = 0.05  # seconds
 
 
 class Process:
-    """A running tool. With ``feeds`` the caller writes its standard input to :attr:`fd`; else that is the command's."""
+    """A running tool. With ``feeds`` the caller writes its standard input to :attr:`fd`; else the command holds it."""
 
     def __init__(self, command: Command, console: Console, *, feeds: bool) -> None:
         self._name = os.path.basename(command.argv[0])
         self._quiet = console.quiet or command.silent
         self._input = command.stdin
-        self._last: deque[str] = deque(maxlen=_LAST_LINES)
-        shows = console.progress and command.progress
-        if shows:
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        shows_progress = console.progress and command.progress
+        if shows_progress:
             console.before()
-        try:
-            self._process = subprocess.Popen(
-                command.argv,
-                stdin=subprocess.PIPE if feeds or command.stdin is not None else subprocess.DEVNULL,
-                stdout=2 if shows else subprocess.PIPE,
-                stderr=subprocess.PIPE if shows else subprocess.STDOUT,
-                env=_environment(command),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise SinkError(f"cannot run {command.argv[0]}: {error.strerror}") from error
-        said = self._process.stderr if shows else self._process.stdout
-        assert said is not None
-        self._listener = threading.Thread(target=self._listen, args=(said,), daemon=True)
-        self._listener.start()
+        self._process = _started(command, pipe=feeds or command.stdin is not None, shows_progress=shows_progress)
+        output = self._process.stderr if shows_progress else self._process.stdout
+        assert output is not None
+        self._output_thread = threading.Thread(target=self._read_output, args=(output,), daemon=True)
+        self._output_thread.start()
         if feeds:
-            self._grow_pipe()
+            self._enlarge_pipe()
 
     @property
     def fd(self) -> int:
@@ -78,30 +68,30 @@ class Process:
                 self._process.wait(_CHECK_INTERVAL)
         if not self.has_succeeded():
             raise self.failure()
-        while self._last:
-            self._pass_on(self._last.popleft())
+        while self._last_lines:
+            self._print(self._last_lines.popleft())
 
     def has_succeeded(self) -> bool:
-        """Whether a tool that has stopped reading has done so because it has all it wants."""
+        """Wait for a tool whose input has ended or which no longer reads it; whether its exit code is 0."""
         self._wait()
         return self._process.returncode == 0
 
     def failure(self) -> SinkError:
-        """Why a tool that has ended did not do its work, in its own last words."""
+        """The error for a tool that failed or did not read its whole input; it holds the last lines of output."""
         self._wait()
         code = self._process.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        words = "; ".join(line.strip() for line in self._last if line.strip())
-        return SinkError(f"{self._name} failed ({how}){': ' + words if words else ''}")
+        lines = "; ".join(line.strip() for line in self._last_lines if line.strip())
+        return SinkError(f"{self._name} failed ({how}){': ' + lines if lines else ''}")
 
     def kill(self) -> None:
-        """End the tool, and all that it has started, at once. Never raises."""
+        """Kill the tool and all processes that it has started. Never raises."""
         if self._process.poll() is None:
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._close_input()
-        self._listener.join(timeout=1)
+        self._output_thread.join(timeout=1)
 
     def _close_input(self) -> None:
         if self._process.stdin is not None:
@@ -110,32 +100,47 @@ class Process:
 
     def _wait(self) -> None:
         self._process.wait()
-        self._listener.join(timeout=5)
+        self._output_thread.join(timeout=5)
 
-    def _listen(self, said: IO[bytes]) -> None:
-        """Keep the last lines, which the message repeats should the tool fail; pass on those before."""
-        with said:
-            for line in said:
+    def _read_output(self, output: IO[bytes]) -> None:
+        """Keep the last lines for the message if the tool fails; print those before."""
+        with output:
+            for line in output:
                 for part in line.replace(b"\r", b"\n").splitlines():
-                    self._hear(show(part[:_LONGEST_LINE].expandtabs()).rstrip().removeprefix(self._name + ": "))
+                    self._keep(show(part[:_LONGEST_LINE].expandtabs()).rstrip().removeprefix(self._name + ": "))
 
-    def _hear(self, text: str) -> None:
-        if text:
-            if len(self._last) == _LAST_LINES:
-                self._pass_on(self._last[0])
-            self._last.append(text)
+    def _keep(self, line: str) -> None:
+        if line:
+            if len(self._last_lines) == _LAST_LINES:
+                self._print(self._last_lines[0])
+            self._last_lines.append(line)
 
-    def _pass_on(self, text: str) -> None:
+    def _print(self, line: str) -> None:
         if not self._quiet:
-            print(f"{self._name}: {text}", file=sys.stderr)
+            print(f"{self._name}: {line}", file=sys.stderr)
 
-    def _grow_pipe(self) -> None:
-        """A larger pipe means fewer turns; a kernel that says no does no harm."""
+    def _enlarge_pipe(self) -> None:
+        """A larger pipe needs fewer system calls; a kernel that refuses it does no harm."""
         with contextlib.suppress(OSError):
             fcntl.fcntl(self.fd, _F_SETPIPE_SZ, _PIPE_SIZE)
 
 
+def _started(command: Command, *, pipe: bool, shows_progress: bool) -> subprocess.Popen[bytes]:
+    """Start the command. ``pipe``: its standard input is a pipe. ``shows_progress``: its output is the terminal."""
+    try:
+        return subprocess.Popen(
+            command.argv,
+            stdin=subprocess.PIPE if pipe else subprocess.DEVNULL,
+            stdout=2 if shows_progress else subprocess.PIPE,
+            stderr=subprocess.PIPE if shows_progress else subprocess.STDOUT,
+            env=_environment(command),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SinkError(f"cannot run {command.argv[0]}: {error.strerror}") from error
+
+
 def _environment(command: Command) -> dict[str, str]:
-    """Ours, in the C locale with names of any bytes: libarchive refuses what the locale cannot spell."""
+    """Our environment with the command's changes, in a UTF-8 locale: libarchive refuses names that it cannot decode."""
     merged = {**os.environ, "LC_ALL": "C.UTF-8", **command.environment}
     return {name: value for name, value in merged.items() if value is not None}

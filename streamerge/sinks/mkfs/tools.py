@@ -1,6 +1,6 @@
-"""The tools: where they are, what version they have, what that version can do, which packages hold them.
+"""The base class of the tools that make file system images; finding a program and its version.
 
-What a version can do is found by trying and by reading their sources; see ``docs/filesystems.md``.
+What each version can do was found by running it and by reading its source; see ``docs/filesystems.md``.
 """
 
 from __future__ import annotations
@@ -9,86 +9,109 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
-from streamerge.errors import SinkError, UsageError, show
+from streamerge.errors import SinkError
+from streamerge.sinks.losses import Capabilities
+from streamerge.sinks.mkfs.commands import Command, TreeSummary
+from streamerge.sinks.mkfs.options import FilesystemOptions
 
-__all__ = ["Tool", "Version", "choose_tool", "find_program", "parse_version", "reads_tars"]
+__all__ = ["MkfsTool", "TreeReadingTool", "Version", "dotted", "find_program", "parse_version", "run_briefly"]
 
 Version = tuple[int, ...]
 
-_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Directories that Debian leaves out of the $PATH of everybody but root."""
 _SECONDS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A program that makes file systems. ``asks`` makes it say its version; ``since`` is the first that will do,
-    ``reads_tars`` the first that takes a tar by a pipe. The package has one name in Debian, Fedora and Alpine.
-    """
+@dataclass(frozen=True)
+class MkfsTool(ABC):
+    """An installed program that makes an image from a tar on its standard input: its path and its version."""
 
-    asks: str
-    since: Version
-    reads_tars: Version
-    package: str
-
-
-_KINDS = {
-    "mksquashfs": Kind("-version", (4, 6), (4, 6), "squashfs-tools"),
-    "sqfstar": Kind("-version", (4, 5), (4, 5), "squashfs-tools"),
-    "tar2sqfs": Kind("--version", (1, 0), (1, 0), "squashfs-tools-ng"),
-    "mkfs.erofs": Kind("-V", (1, 3), (1, 7), "erofs-utils"),
-    "mke2fs": Kind("-V", (1, 43), (1, 47, 1), "e2fsprogs"),
-}
-_ROOT_OPTIONS: Version = (4, 6)
-"""The squashfs-tools that can be told the root directory's owner and time; before, they take the caller and now."""
-
-_CHOICES: dict[str, tuple[tuple[str, Version], ...]] = {
-    "squashfs": (
-        ("mksquashfs", (4, 6)),
-        ("sqfstar", _ROOT_OPTIONS),
-        ("tar2sqfs", (1, 0)),
-        ("sqfstar", (4, 5)),
-    ),
-    "erofs": (("mkfs.erofs", (1, 3)),),
-    "ext4": (("mke2fs", (1, 43)),),
-}
-"""What makes each file system, the best first, and from which version on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A program that is there: its kind's name, where it is, its version."""
-
-    kind: str
     path: str
     version: Version
 
+    name: ClassVar[str]
+    package: ClassVar[str]
+    """The package that holds the tool; its name is the same in Debian, Fedora and Alpine."""
+    version_option: ClassVar[str]
+    """The option that prints the version."""
+    oldest_usable: ClassVar[Version]
+    first_reading_tars: ClassVar[Version]
+    """The first version that reads a tar from a pipe. Those before it must be a :class:`TreeReadingTool`."""
+    needs_root: ClassVar[bool] = False
+    """Whether the command line must hold the root directory's metadata: the tool ignores its entry in the tar."""
+    needs_size: ClassVar[bool] = False
+    """Whether the tree must be counted before the tool starts; each hard link then repeats its file's metadata."""
+
+    @classmethod
+    def is_called(cls, program: str) -> bool:
+        """Whether ``program``, a name or a path, names this tool."""
+        return os.path.basename(program) == cls.name
+
+    @classmethod
+    def at(cls, path: str) -> Self:
+        """The tool at ``path``, which is run once for its version. Raises SinkError."""
+        return cls(path, _version_of(path, cls.version_option))
+
     @property
-    def said(self) -> str:
-        """The version as people write it."""
+    def version_text(self) -> str:
+        """The version with dots."""
         return dotted(self.version)
 
     @property
-    def reads_tars(self) -> bool:
-        """Whether this version takes a tar by a pipe; whether mke2fs finds libarchive, :func:`reads_tars` asks it."""
-        return self.version >= _KINDS[self.kind].reads_tars
-
-    @property
-    def is_squashfs_tools(self) -> bool:
-        """Whether the root directory's metadata must be told by options: these take no notice of its entry."""
-        return self.kind in ("mksquashfs", "sqfstar")
+    def is_usable(self) -> bool:
+        """Whether the version is new enough."""
+        return self.version >= self.oldest_usable
 
     @property
     def keeps_root(self) -> bool:
-        """Whether the root directory can have an owner and a time of its own."""
-        return not self.is_squashfs_tools or self.version >= _ROOT_OPTIONS
+        """Whether the root directory can have its own owner and time."""
+        return True
+
+    @property
+    def version_reads_tars(self) -> bool:
+        """Whether this version can read tars; its build may still lack support, see :meth:`reads_tars`."""
+        return self.version >= self.first_reading_tars
+
+    def reads_tars(self) -> bool:
+        """Whether the installed program reads a tar from a pipe. Cost: may run it once. Raises SinkError."""
+        return self.version_reads_tars
+
+    @abstractmethod
+    def tar_capabilities(self, options: FilesystemOptions) -> Capabilities:
+        """What an image made from a tar can store."""
+
+    @abstractmethod
+    def tar_command(self, image: str, options: FilesystemOptions, summary: TreeSummary) -> Command:
+        """The command that makes ``image`` from the tar on its standard input. Raises SinkError for a wrong size."""
+
+
+class TreeReadingTool(MkfsTool):
+    """A tool that can also make an image from a directory, which its older versions need."""
+
+    @abstractmethod
+    def tree_capabilities(self, options: FilesystemOptions) -> Capabilities:
+        """What an image made from a directory can store."""
+
+    @abstractmethod
+    def tree_commands(
+        self, image: str, tree: str, options: FilesystemOptions, summary: TreeSummary, warn: Callable[[str], None]
+    ) -> Iterable[Command]:
+        """The commands that make ``image`` from the directory ``tree``, run in turn. Raises SinkError as above."""
+
+
+def find_program(name: str) -> str | None:
+    """The path of a program on $PATH or in the directories that only root has there; None if there is none."""
+    return shutil.which(name) or shutil.which(name, path=_SYSTEM_PATH)
 
 
 def parse_version(text: str) -> Version | None:
-    """The version in what a tool says when asked for it; None where there is none.
+    """The version in a tool's output; None if it holds none.
 
     >>> parse_version("mke2fs 1.47.2 (1-Jan-2025)"), parse_version("mkfs.erofs (erofs-utils) 1.8.4")
     ((1, 47, 2), (1, 8, 4))
@@ -97,99 +120,29 @@ def parse_version(text: str) -> Version | None:
     return tuple(int(part) for part in found[1].split(".")) if found else None
 
 
-def choose_tool(filesystem: str, wanted: str | None = None) -> Tool:
-    """The tool that makes ``filesystem``: ``wanted``, a name or a path, else the best of those that are there.
-
-    Raises SinkError with the packages to install where there is none, UsageError for one that makes something else.
-    """
-    choices = _CHOICES[filesystem]
-    if wanted is not None:
-        kind = _kind_of(wanted, [name for name, _ in choices])
-        path = find_program(wanted)
-        if path is None:
-            raise SinkError(f"{show(os.fsencode(wanted))} is not installed; {_install([kind])}")
-        tool = Tool(kind, path, _ask_version(path, _KINDS[kind]))
-        if tool.version < _KINDS[kind].since:
-            raise SinkError(f"{tool.path} is too old: {dotted(tool.version)}, {dotted(_KINDS[kind].since)} will do")
-        return tool
-    found = _found([name for name, _ in choices])
-    for name, since in choices:
-        if name in found and found[name].version >= since:
-            return found[name]
-    raise SinkError(_none_will_do(filesystem, choices, found))
-
-
-def find_program(name: str) -> str | None:
-    """Where a program is: on $PATH, or where only root's has it."""
-    return shutil.which(name) or shutil.which(name, path=_PATH)
-
-
-def reads_tars(tool: Tool) -> bool:
-    """Whether the tool takes a tar, asked of itself where its version alone does not tell.
-
-    mke2fs loads libarchive when it needs it, and distributions build it without: so it is given an empty tar.
-    """
-    if tool.kind != "mke2fs" or not tool.reads_tars:
-        return tool.reads_tars
-    with tempfile.TemporaryDirectory(prefix="streamerge-") as directory:
-        image = os.path.join(directory, "probe")
-        done = subprocess.run(
-            [tool.path, "-q", "-F", "-t", "ext2", "-d", "-", image, "256k"],
-            input=bytes(10240),
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    return done.returncode == 0
-
-
-def _kind_of(wanted: str, names: Iterable[str]) -> str:
-    base = os.path.basename(wanted)
-    for name in names:
-        if base == name or (name == "mke2fs" and base.startswith("mkfs.ext")):
-            return name
-    raise UsageError(f"--mkfs {wanted}: what makes this file system is {' or '.join(dict.fromkeys(names))}")
-
-
-def _found(names: Iterable[str]) -> dict[str, Tool]:
-    tools = {}
-    for name in dict.fromkeys(names):
-        path = find_program(name)
-        if path is not None:
-            tools[name] = Tool(name, path, _ask_version(path, _KINDS[name]))
-    return tools
-
-
-def _none_will_do(filesystem: str, choices: Iterable[tuple[str, Version]], found: dict[str, Tool]) -> str:
-    least = {name: since for name, since in choices}  # noqa: C416 - the last of a name is the least
-    wants = " or ".join(f"{name} {dotted(since)}" for name, since in least.items())
-    old = ", ".join(f"{tool.kind} {dotted(tool.version)}" for tool in found.values())
-    there = f"only {old} is installed" if old else "none is installed"
-    return f"an image of {filesystem} needs {wants} or newer, and {there}; {_install(least)}"
-
-
-def _install(names: Iterable[str]) -> str:
-    packages = " or ".join(dict.fromkeys(_KINDS[name].package for name in names))
-    return f"install {packages} (so called in Debian, Fedora and Alpine)"
-
-
 def dotted(version: Version) -> str:
+    """The version as people write it.
+
+    >>> dotted((1, 47, 2))
+    '1.47.2'
+    """
     return ".".join(map(str, version))
 
 
-def _ask_version(path: str, kind: Kind) -> Version:
-    """What the tool says, whatever its exit code: mkfs.erofs 1.5 does not know the option, but says it all the same."""
+def run_briefly(argv: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run a command that ends at once, and capture its output. Raises SinkError if it cannot run or does not end."""
     try:
-        done = subprocess.run(
-            [path, kind.asks],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SinkError(f"cannot run {path}: {error}") from error
+        return subprocess.run(argv, input=stdin, capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise SinkError(f"'{' '.join(argv)}' did not end within {_SECONDS} seconds") from error
+    except OSError as error:
+        raise SinkError(f"cannot run {argv[0]}: {error.strerror}") from error
+
+
+def _version_of(path: str, option: str) -> Version:
+    """The version in the output, whatever the exit code: mkfs.erofs 1.5 fails at the option, but prints its version."""
+    done = run_briefly([path, option])
     version = parse_version((done.stdout + b"\n" + done.stderr).decode(errors="replace"))
     if version is None:
-        raise SinkError(f"{path} does not say its version when asked with {kind.asks}")
+        raise SinkError(f"no version found in the output of '{path} {option}'; name another tool with --mkfs")
     return version

@@ -20,7 +20,7 @@ from streamerge.sinks.directory.replace import remove_tree
 from streamerge.sinks.directory.sink import DirectorySink
 from streamerge.sinks.losses import Capabilities, LossReport
 from streamerge.sinks.mkfs.commands import Command, RootDirectory
-from streamerge.sinks.mkfs.image import Image
+from streamerge.sinks.mkfs.image import ImageFile
 from streamerge.sinks.mkfs.options import Console
 from streamerge.sinks.mkfs.plaintar import plain_entry
 from streamerge.sinks.mkfs.process import Process
@@ -30,17 +30,17 @@ from streamerge.tar.header import parse_entry
 from streamerge.tar.metadata import metadata
 from streamerge.tar.runs import SYMLINK, split_run
 
-__all__ = ["Steps", "TreeToTool"]
+__all__ = ["TreePlan", "TreeToTool"]
 
 Body = Iterable[bytes | memoryview]
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """``commands`` gives, for image, tree, root directory and size, the command lines to be run one after another."""
+class TreePlan:
+    """How a tool is run: ``commands`` gives its command lines for image, tree, root directory and size, run in turn."""
 
     commands: Callable[[str, str, RootDirectory, TreeSize], Iterable[Command]]
-    keeps: Capabilities
+    capabilities: Capabilities
 
 
 class TreeToTool(AbortOnExit, TreeSink):
@@ -53,18 +53,18 @@ class TreeToTool(AbortOnExit, TreeSink):
 
     def __init__(
         self,
-        steps: Steps,
-        image: Image,
+        plan: TreePlan,
+        image: ImageFile,
         new_tree: Callable[[str], DirectorySink],
         console: Console,
         warn: Callable[[str], None],
     ) -> None:
-        self._steps = steps
+        self._plan = plan
         self._image = image
         self._console = console
         self._warn = warn
         self._tree = new_tree(partial_name(image.path))
-        self._tree_size = TreeSize(any_order=True, splits_symlinks=not steps.keeps.linked_symlinks)
+        self._tree_size = TreeSize(any_order=True, splits_symlinks=not plan.capabilities.linked_symlinks)
         self._process: Process | None = None
         self._check: Check = no_check
         self._begin()
@@ -107,7 +107,7 @@ class TreeToTool(AbortOnExit, TreeSink):
         if not entry.path:
             data = metadata(entry, with_xattrs=False)
             self._root = RootDirectory(data.mode, data.uid, data.gid, data.mtime // 1_000_000_000)
-        self._tree.add(plain_entry(entry, self._steps.keeps), body)
+        self._tree.add(plain_entry(entry, self._plan.capabilities), body)
 
     def restart(self) -> None:
         """Remove what is there and begin again."""
@@ -118,7 +118,7 @@ class TreeToTool(AbortOnExit, TreeSink):
     def finish(self) -> None:
         """Run the tool, make the image appear, and remove the directory."""
         self._tree.complete()
-        for command in self._steps.commands(self._image.partial, self._tree.partial, self._root, self._tree_size):
+        for command in self._plan.commands(self._image.partial, self._tree.partial, self._root, self._tree_size):
             self._image.reserve(command.size)
             with signals_wait():
                 self._process = Process(command, self._console, feeds=False)
@@ -136,7 +136,7 @@ class TreeToTool(AbortOnExit, TreeSink):
         self._image.discard()
 
     def _begin(self) -> None:
-        self._losses = LossReport(self._steps.keeps)
+        self._losses = LossReport(self._plan.capabilities)
         self._root = RootDirectory()
 
     def _remove_tree(self) -> None:
