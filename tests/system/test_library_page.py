@@ -46,7 +46,7 @@ def test_example(place: Path, heading: str, code: str) -> None:
 
 
 def test_there_is_one_for_each_subject() -> None:
-    assert len(examples()) == 9
+    assert len(examples()) == 8
 
 
 def test_mypy_accepts_all_of_it(tmp_path: Path) -> None:
