@@ -71,8 +71,8 @@ class LossReport:
         self._counts: Counter[str] = Counter()
         self._symlinks: set[bytes] = set()
 
-    def wants(self, path: bytes, cut: int, header: bytes) -> bool:
-        """Whether :meth:`note` must check a plain file; its base name starts at ``cut``."""
+    def must_check(self, path: bytes, cut: int, header: bytes) -> bool:
+        """Return whether :meth:`note` must check a plain file; its base name starts at ``cut``."""
         return (
             not has_plain_mtime(header)
             or len(path) - cut > self._capabilities.longest_name
@@ -95,7 +95,7 @@ class LossReport:
         if entry.records or not has_plain_mtime(entry.header):
             self._note_metadata(entry)
 
-    def tell(self, warn: Callable[[str], None]) -> None:
+    def report(self, warn: Callable[[str], None]) -> None:
         """Pass one line for each kind of loss to ``warn``."""
         for kind, count in sorted(self._counts.items()):
             warn(f"{kind}: {count:,} lost; {self._capabilities.name} cannot store them")
@@ -106,7 +106,7 @@ class LossReport:
         if len(name) > longest:
             raise SinkError(
                 f"the name has {len(name)} bytes, but {self._capabilities.name} stores at most {longest}; "
-                "install a newer version or leave the file out with --exclude"
+                "install a newer version of the tool, or exclude the file"
             ).at(path=path)
         if not self._capabilities.lost_and_found and name.startswith(_LOST_AND_FOUND):
             self._counts["names like lost+found"] += 1
@@ -130,12 +130,12 @@ class LossReport:
 
 
 def has_plain_mtime(header: bytes) -> bool:
-    """Whether the header's mtime is octal digits and before 2038, so that every image can store it."""
+    """Return whether the header's mtime is octal digits and before 2038, so that every image can store it."""
     return header[_MTIME_AT] <= _DIGIT_1
 
 
 def kind_of_xattr(name: bytes) -> str:
-    """The kind, as in :attr:`Capabilities.xattrs`, of an extended attribute with this full name."""
+    """Return the kind, as in :attr:`Capabilities.xattrs`, of an extended attribute with this full name."""
     if name.startswith(_ACL_PREFIX):
         return _ACLS
     if name == b"security.capability":

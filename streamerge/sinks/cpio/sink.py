@@ -1,8 +1,8 @@
 """The merged root filesystem as a cpio archive, format newc: what the kernel unpacks as an initramfs.
 
-All names of a file carry its inode number and the number of its names; the first one has the body, the others have
-none. Linux (``init/initramfs.c``) makes links of them where it has seen the number before under a count over one,
-GNU cpio at its end. The count must be known with the first name, so that the layers are looked through first.
+All names of a file carry its inode number and its link count; the first name has the body, the others have none.
+Linux (``init/initramfs.c``) links names with the same number if their count is over one, GNU cpio does so at its end.
+The count must be known with the first name, so a first pass over the layers counts hard links.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from streamerge.sinks.cpio.header import MAX_PATH, Inode, end_of_archive, newc_h
 from streamerge.sinks.losses import CPIO, LossReport
 from streamerge.sinks.output import Output, OutputTarget, compressed, open_output
 from streamerge.sinks.treesize import LinkMap, TreeSize
+from streamerge.tar.fields import GID, MODE, MTIME, UID
 from streamerge.tar.header import parse_entry, parse_number
 from streamerge.tar.metadata import metadata
 from streamerge.tar.runs import FileByFileSink
@@ -44,8 +45,8 @@ Piece = bytes | memoryview
 class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
     """Writes entries to an :class:`~streamerge.sinks.output.Output` as one cpio archive.
 
-    ``warn`` gets a line for each kind of thing
-    that newc has no room for. Raises SinkError for a file of 4 GiB and for a path that the kernel would skip.
+    ``warn`` gets a line for each kind of thing that newc cannot store. Raises SinkError for a file of 4 GiB and for a
+    path that the kernel would skip.
     Memory: an inode for each file that has several names.
     """
 
@@ -60,19 +61,19 @@ class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
         self._begin()
 
     def prepare(self, preview: Preview) -> None:
-        """Look the layers through for hard links."""
+        """Count the hard links of each file."""
         tree_size = TreeSize()
         preview.merge_into(tree_size)
         self._links = tree_size.links
 
     def add_file(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
-        """Append a plain file: what :meth:`add` does, with the least work that is possible."""
-        if self._losses.wants(path, cut, header):
+        """Append a plain file: as :meth:`add` does, with as little work as possible."""
+        if self._losses.must_check(path, cut, header):
             self.add(parse_entry(header), (body,))
             return
-        mode = stat.S_IFREG | parse_number(header[100:108]) & 0o7777
-        uid, gid = parse_number(header[108:116]), parse_number(header[116:124])
-        inode = self._inode(path, mode, uid, gid, parse_number(header[136:148]))
+        mode = stat.S_IFREG | parse_number(header[MODE]) & 0o7777
+        uid, gid = parse_number(header[UID]), parse_number(header[GID])
+        inode = self._inode(path, mode, uid, gid, parse_number(header[MTIME]))
         self._append(path, inode, (body,), len(body))
 
     def add(self, entry: Entry, body: Iterable[Piece]) -> None:
@@ -96,7 +97,7 @@ class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
         self._write(end_of_archive(self._size))
         self._flush()
         self._output.commit()
-        self._losses.tell(self._warn)
+        self._losses.report(self._warn)
 
     def abort(self) -> None:
         """Leave nothing behind; a pipe gets no trailer."""
@@ -118,7 +119,7 @@ class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
             self._append(entry.path, inode, body, entry.size)
 
     def _inode(self, path: bytes, mode: int, uid: int, gid: int, mtime: int, device: tuple[int, int] = (0, 0)) -> Inode:
-        """A new inode, kept where more names of it are to come."""
+        """Return a new inode; it is kept if more names of it follow."""
         self._last_inode += 1
         links = self._links.names.get(path, 1)
         inode = Inode(self._last_inode, mode, uid, gid, links, mtime, device)
@@ -134,10 +135,10 @@ class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
         self._append(path, inode, (target,), len(target))
 
     def _add_link(self, path: bytes, first: bytes) -> None:
-        """A further name. Nobody links symlinks by number, so that each has its target."""
+        """Append another name. Readers do not link symlinks by number, so each name of one has the target."""
         inode = self._inodes.get(first)
         if inode is None:
-            raise SinkError("a hard link was not foreseen: the layers have changed while they were being merged")
+            raise SinkError("a hard link was not there in the first pass: the layers have changed while they were being merged")
         if first in self._targets:
             self._append(path, inode, (self._targets[first],), len(self._targets[first]))
         else:

@@ -1,7 +1,7 @@
-"""A sink that feeds a tool with a tar: nothing is unpacked, and no file but the image is written.
+"""A sink that feeds a tar to a tool: nothing is unpacked, and no file but the image is written.
 
-A tool that must be told the root directory's metadata when it starts is told what a look at the layers' first
-entries gives. Should the root's entry, which may come last, say something else, all begins again with that.
+Some tools must be told the root directory's metadata when they start. They are told what the layers' first entries
+say. If the root's own entry, which may come last, says something else, the merge starts again with that.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class PipePlan:
 
 
 class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
-    """Gives every entry to a tool that makes ``image`` of a tar. Raises SinkError with the tool's words if it fails.
+    """Gives every entry to a tool that makes ``image`` from a tar. Raises SinkError with the tool's words if it fails.
 
-    Memory: where the tool needs it, a number for each directory and an entry for each file with several names.
+    Memory: if the tool must know the size, a number for each directory and an entry for each file with several names.
     """
 
     takes = Takes.FILE_RUNS | Takes.RESTART | Takes.PREVIEW | Takes.CHECK
@@ -71,7 +71,7 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
         self._check = check
 
     def prepare(self, preview: Preview) -> None:
-        """Learn what the tool must be told when it starts."""
+        """Collect what the tool must be told when it starts."""
         if self._plan.needs_size:
             self._tree_size = TreeSize()
             preview.merge_into(self._tree_size)
@@ -82,8 +82,8 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
         self._start()
 
     def add_file(self, path: bytes, cut: int, header: bytes, body: memoryview) -> None:
-        """Give a plain file to the tool: its header is as good as new."""
-        if self._losses.wants(path, cut, header):
+        """Give a plain file to the tool; its header needs no change."""
+        if self._losses.must_check(path, cut, header):
             self.add(parse_entry(header), (body,))
             return
         if path in self._links.names:
@@ -96,7 +96,7 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
                 tar.write_run(Run(bytes(-len(body) % 512)))
 
     def add(self, entry: Entry, body: Body) -> None:
-        """Give an entry to the tool. Raises RestartNeeded for a root directory that is not as foreseen."""
+        """Give an entry to the tool. Raises RestartNeeded for a root directory that differs from its preview."""
         self._losses.note(entry)
         if not entry.path and self._plan.needs_root:
             self._check_root(entry)
@@ -107,7 +107,7 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
         (self._tar or self._start()).add(entry, body)
 
     def restart(self) -> None:
-        """End the tool, and begin again with another."""
+        """Kill the tool; a new one starts with the next entry."""
         self._end()
         self._begin()
 
@@ -124,10 +124,10 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
             process.kill()
             raise
         self._image.commit()
-        self._losses.tell(self._warn)
+        self._losses.report(self._warn)
 
     def abort(self) -> None:
-        """End the tool before it can take the end of its input for the end of the tar; remove what it has made."""
+        """Kill the tool before it can take the end of its input for the end of the tar; remove what it has made."""
         self._end()
 
     # -- the tool ----------------------------------------------------------------------------------
@@ -153,10 +153,10 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
             process.kill()
         self._image.discard()
 
-    # -- entries that need a look ------------------------------------------------------------------
+    # -- entries that need a check -----------------------------------------------------------------
 
     def _made_plain(self, entry: Entry) -> Entry:
-        """The entry as the tool must be told it."""
+        """Return the entry in the form that the tool reads correctly."""
         if entry.kind is Kind.HARDLINK:
             file = self._inodes.get(self._links.first(entry.target))
             entry = link_to(file, entry) if file is not None else entry
@@ -165,7 +165,7 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
         return plain_entry(entry, self._plan.capabilities)
 
     def _check_root(self, entry: Entry) -> None:
-        """The root's entry is not passed on: the tool would only say that it takes no notice of it."""
+        """Compare the root's entry with its preview. It is not passed on, since the tool would only warn about it."""
         root = _root_directory(entry)
         if root != self._root:
             self._root = root
@@ -173,7 +173,7 @@ class TarToTool(AbortOnExit, FileByFileSink, PreviewSink):
 
 
 class _Feed(PipeOutput):
-    """The tool's standard input. What a broken pipe means, the tool itself says."""
+    """The tool's standard input. If the pipe breaks, the error is what the tool has printed."""
 
     def __init__(self, process: Process, ends: Callable[[], bool]) -> None:
         super().__init__(process.fd, "the tool's input")
@@ -186,7 +186,7 @@ class _Feed(PipeOutput):
             super().write(pieces)
         except ClosedPipe as error:
             if self._process.has_succeeded() and self._ends():
-                return  # it has seen the end-of-archive blocks, and wants no more of them
+                return  # it has read the end-of-archive blocks, and needs no more of them
             raise self._process.failure() from error
 
 

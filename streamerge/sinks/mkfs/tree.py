@@ -1,4 +1,4 @@
-"""A sink that writes a directory and lets a tool make an image of that: for tools that read no tars.
+"""A sink that writes a directory from which a tool makes an image: for tools that do not read tars.
 
 The directory grows beside the image, under a temporary name, and is removed afterwards. It costs its size on disk
 and a few system calls for each file, twice.
@@ -78,13 +78,13 @@ class TreeToTool(AbortOnExit, TreeSink):
         self._tree.enter_directory(path)
 
     def write_run(self, run: Run) -> None:
-        """Create what a run holds; all at once, where nothing needs a look."""
+        """Create what a run holds: all at once, if nothing needs a check."""
         assert run.data is not None
         files = list(split_run(memoryview(run.data)))
         odd = {
             path
             for path, cut, header, _ in files
-            if header[TYPE_AT] == SYMLINK or self._losses.wants(path, cut, header)
+            if header[TYPE_AT] == SYMLINK or self._losses.must_check(path, cut, header)
         }
         if not odd:
             self._tree.write_run(run)
@@ -125,10 +125,10 @@ class TreeToTool(AbortOnExit, TreeSink):
             self._process.finish(self._check)
         self._remove_tree()
         self._image.commit()
-        self._losses.tell(self._warn)
+        self._losses.report(self._warn)
 
     def abort(self) -> None:
-        """End the tool and remove all that there is."""
+        """Kill the tool, and remove the directory and the image."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
