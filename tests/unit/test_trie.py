@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streamerge.errors import StreamergeError
 from streamerge.interfaces import Stream
 from streamerge.rules.placing import LayerView, Merge, RepeatedPath
-from streamerge.rules.trie import SEALED, WAITING, WHITED, WRITTEN, Child, Node, directories, leaf, leaf_layer
+from streamerge.rules.trie import SEALED, WAITING, WHITEOUT, WRITTEN, Child, Node, directories, leaf, leaf_layer
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support import model
@@ -21,14 +21,14 @@ from tests.support.strategies import stacks
 
 
 class TestLeaves:
-    @given(st.integers(0, 1 << 40), st.sampled_from([WHITED, WRITTEN, WAITING]))
+    @given(st.integers(0, 1 << 40), st.sampled_from([WHITEOUT, WRITTEN, WAITING]))
     def test_hold_layer_and_mark(self, layer: int, mark: int) -> None:
         assert leaf_layer(leaf(layer, mark)) == layer
         assert leaf(layer, mark) & 3 == mark
 
     @given(st.integers(0, 1000), st.integers(0, 1000))
     def test_order_as_their_layers(self, one: int, other: int) -> None:
-        assert (one < other) == (leaf(one, WAITING) < leaf(other, WHITED))
+        assert (one < other) == (leaf(one, WAITING) < leaf(other, WHITEOUT))
 
 
 class TestNode:
@@ -77,7 +77,7 @@ class TestNode:
     def test_white_out(self) -> None:
         root = Node()
         root.white_out(b"new", 3)
-        assert root.children[b"new"] == leaf(3, WHITED)
+        assert root.children[b"new"] == leaf(3, WHITEOUT)
         root.children[b"leaf"] = leaf(5, WRITTEN)
         root.white_out(b"leaf", 3)
         assert root.children[b"leaf"] == leaf(5, WRITTEN)
@@ -155,7 +155,7 @@ class TestStorms:
             (path + b"/" if path else b"") + name
             for path, node in nodes.items()
             for name, child in node.children.items()
-            if isinstance(child, int) and child & 3 != WHITED
+            if isinstance(child, int) and child & 3 != WHITEOUT
         }
         assert leaves == {path for path, node in tree.items() if node.kind is not Kind.DIR}
         assert shown == {path for path, node in tree.items() if path and node.kind is Kind.DIR}
@@ -167,7 +167,7 @@ def test_the_invariants_can_fail() -> None:
         (b"a/b", leaf(1, WRITTEN)),
         (b"..", leaf(1, WRITTEN)),
         (b"a", leaf(1, 3)),
-        (b"a", leaf(0, WHITED)),
+        (b"a", leaf(0, WHITEOUT)),
         (b"a", Node(sealed=2)),
         (b"a", Node(taken=2, sealed=3)),
     ]
