@@ -13,7 +13,7 @@ from streamerge.entry import Entry, Kind
 from streamerge.errors import StreamergeError
 from streamerge.interfaces import BeginAgain, Explains, Foresees, Layer, Sink
 from streamerge.rules.placing import RepeatedPath
-from streamerge.rules.superseded import superseded
+from streamerge.rules.superseded import superseded_offsets
 from streamerge.tar.reader import TarReader
 
 __all__ = ["Report", "merge"]
@@ -169,7 +169,7 @@ def _rescan(
             stream = layers[index].open()
             try:
                 entries = iter(TarReader(stream).next_entry, None)
-                known[index] = superseded(entries, options.whiteouts)
+                known[index] = superseded_offsets(entries, options.whiteouts)
             finally:
                 stream.close()
 

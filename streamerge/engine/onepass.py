@@ -21,7 +21,7 @@ from streamerge.interfaces import Fetches, InFile, Layer, Sink, Stream, Vouched
 from streamerge.parallel.readahead import DEFAULT_READ_AHEAD, ReadAhead
 from streamerge.rules.exclude import Exclude
 from streamerge.rules.links import Held, Origin
-from streamerge.rules.placing import Decision, Merge
+from streamerge.rules.placing import Decision, MergedTree
 from streamerge.rules.whiteout import Whiteouts, strip_opaque
 from streamerge.tar.encode import implicit_directory
 from streamerge.tar.reader import TarReader, Write
@@ -87,7 +87,7 @@ class OnePass:
         self._needed: list[int] = []
         self._waiting: dict[int, array[int]] = {}
         self._limited = options.max_entries is not None or options.max_bytes is not None
-        self._merge = Merge(
+        self._merge = MergedTree(
             whiteouts=options.whiteouts,
             any_order=sink.any_order,
             warn=self._warn,

@@ -90,8 +90,8 @@ def scan(reader: TarReader, view: LayerView, door: ScanHooks, counts: Counts) ->
     write, step, keep_hidden, enter, add = door.write, door.step, door.keep_hidden, door.enter, door.add
     to_tar, fetch = enter is None or add is None, reader.fetch
     walked, shown = view.walked, view.leaf_written
-    by_name = view.merge.whiteouts is not Whiteouts.OVERLAY
-    any_order = view.merge.any_order
+    by_name = view.tree.whiteouts is not Whiteouts.OVERLAY
+    any_order = view.tree.any_order
     newer = (view.index + 1) << 2  # leaves from here on belong to newer layers
     here = _NOWHERE  # the directory of the entry before, as in ``walked``, if what is new in it is written at once
     children: dict[bytes, Child] = {}  # what is in it
@@ -164,13 +164,13 @@ def scan(reader: TarReader, view: LayerView, door: ScanHooks, counts: Counts) ->
                                 if kept and add is not None:
                                     written += 1
                                     add(name, header)
-                                    if view.merge.has_released:
+                                    if view.tree.has_released:
                                         door.release()
                                 run = pos = body
                             else:
                                 written += 1
                                 pos = body
-                                if view.merge.has_released:
+                                if view.tree.has_released:
                                     write(memoryview(buf)[run:pos], reader.base + run)
                                     door.release()
                                     run = pos
