@@ -51,5 +51,5 @@ def _matches_itself(regex: re.Pattern[str], text: str) -> bool:
 
 
 def _inside(pattern: str) -> str:
-    """The pattern for what is inside ``a`` only: that is what ``a/**`` means (gitignore(5)); pathspec matches ``a`` too."""
+    """The pattern, with ``a/**`` matching only what is inside ``a`` (gitignore(5)); pathspec matches ``a`` too."""
     return pattern + "/*" if pattern.endswith("/**") else pattern

@@ -158,7 +158,7 @@ class TestAcrossLayers:
         assert outcome(links) == ({Origin(3, 7): b"l"}, {b"m": b"l"})
 
     def test_the_layer_that_turns_it_does_not_hide_the_new_target(self) -> None:
-        """The hidden link t -> u is in layer 4. That layer's whiteout of u hides older layers' u, but its own links see it."""
+        """The hidden link t -> u is in layer 4. Its whiteout of u hides older ones, but its own links still see u."""
         links = self.unresolved()
         links.resolve(Facts(4, hidden_links={b"t": b"u"}, hides={b"u"}))
         links.resolve(Facts(3, shown={b"u"}))
