@@ -10,7 +10,6 @@ more, and ``docs/architecture.md`` a map of the package.
 
 from __future__ import annotations
 
-
 TYPE_CHECKING = False  # importing typing for it would take 4 ms
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from streamerge.interfaces import ImageLayers, Layer, RestartNeeded, Sink, Takes
 from streamerge.observe import MergeFinished, Observer, OutputFlushing, Report
 from streamerge.options import Options
 from streamerge.rules.placing import RepeatedPath
-from streamerge.rules.superseded import superseded
+from streamerge.rules.superseded import superseded_offsets
 from streamerge.tar.reader import TarReader
 
 __all__ = ["merge"]
@@ -110,4 +110,4 @@ def _read_headers(context: MergeContext, indices: Iterable[int]) -> None:
             continue
         with context.locating(index), contextlib.closing(context.open_layer(index)) as stream:
             entries = iter(TarReader(stream).next_entry, None)
-            context.superseded[index] = superseded(entries, context.options.whiteouts)
+            context.superseded[index] = superseded_offsets(entries, context.options.whiteouts)

@@ -30,7 +30,7 @@ from streamerge.observe import (
 from streamerge.parallel.readahead import ReadAhead
 from streamerge.rules.exclude import Exclude
 from streamerge.rules.links import Held, Origin
-from streamerge.rules.placing import Decision, LayerView, Merge
+from streamerge.rules.placing import Decision, LayerView, MergedTree
 from streamerge.rules.whiteout import strip_opaque
 from streamerge.streams import Stream
 from streamerge.tar.encode import implicit_directory
@@ -55,7 +55,7 @@ class OnePass:
         self._waiting: dict[int, array[int]] = {}
         self._limited = options.max_entries is not None or options.max_bytes is not None
         self._watched = context.observer is not None and context.observer.wants_entries
-        self._merge = Merge(
+        self._tree = MergedTree(
             whiteouts=options.whiteouts,
             any_order=Takes.ANY_ORDER in sink.takes,
             warn=lambda index, path, text: context.notify(Warned(index, path, text)),
@@ -86,7 +86,7 @@ class OnePass:
     def _read_layer(self, index: int, stream: Stream) -> None:
         layer = self._context.layers[index]
         reader = TarReader(stream, extents=Takes.EXTENTS in self._sink.takes)
-        view = self._merge.begin(index, self._context.superseded.get(index))
+        view = self._tree.begin(index, self._context.superseded.get(index))
         retain_by = _retain_by(layer, stream)
         self._retainer.begin(index, retain_by, reader.global_records)
         self._needed.clear()
@@ -100,7 +100,7 @@ class OnePass:
         reader.drain()
         layer.mark_verified()
         view.end()
-        self._needed.extend(origin.offset for origin in self._merge.links.bound_in(index))
+        self._needed.extend(origin.offset for origin in self._tree.links.bound_in(index))
         self._retainer.end(self._needed)
 
     def _scans(self, index: int) -> bool:
@@ -136,7 +136,7 @@ class OnePass:
             if entry.kind is Kind.HARDLINK:
                 self._retainer.note_link()
             path, decision = entry.path, view.decide(entry)
-            hidden_by = view.hidden_by(path) if decision is Decision.HIDE else None
+            hidden_by = self._tree.hidden_by(path, index) if decision is Decision.HIDE else None
             self._context.notify(EntryDecided(index, path, entry.kind, entry.size, decision, hidden_by))
             self._settle(index, entry, decision, reader)
             return True
@@ -173,7 +173,7 @@ class OnePass:
         self.counts.written += 1
 
     def _write_released(self) -> None:
-        for origin in self._merge.take_released():
+        for origin in self._tree.take_released():
             self._add_retained(origin)
 
     def _spool(self, entry: Entry, reader: TarReader) -> None:
@@ -199,12 +199,12 @@ class OnePass:
     # -- the epilogue ------------------------------------------------------------------------------
 
     def _write_epilogue(self) -> None:
-        for path, origin in self._merge.unlisted():
+        for path, origin in self._tree.unlisted():
             if origin is None:
                 self._add(implicit_directory(path, self._context.options.mtime), ())
             else:
                 self._add_retained(origin)
-        promoted, links = self._merge.links.finish()
+        promoted, links = self._tree.links.finish()
         self.promoted = len(promoted)
         for origin in promoted:
             self._waiting.setdefault(origin.layer, array("Q")).append(origin.offset)

@@ -77,8 +77,8 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
     write_run, step, keep_hidden, enter, add = hooks.write_run, hooks.step, hooks.keep_hidden, hooks.enter, hooks.add
     needs_whole_files = enter is not None and reader.extent is None
     walked, shown = view.walked, view.leaf_written
-    by_name = view.merge.whiteouts is not Whiteouts.OVERLAY
-    any_order = view.merge.any_order
+    by_name = view.tree.whiteouts is not Whiteouts.OVERLAY
+    any_order = view.tree.any_order
     newer = (view.index + 1) << 2  # leaves from here on belong to newer layers
     here = _NOWHERE  # the directory of the entry before, as in ``walked``, if new entries in it are written at once
     children: dict[bytes, Child] = {}  # what is in it
@@ -152,7 +152,7 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
                             flush(run, stop)
                             run = pos
                         stop = body
-                    if view.merge.has_released:
+                    if view.tree.has_released:
                         flush(run, stop)
                         run = stop
                         hooks.release()

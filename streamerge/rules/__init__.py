@@ -1,1 +1,1 @@
-"""What shows: the merge rules, pure, without any I/O."""
+"""The merge rules: what shows of each layer. Pure, no I/O."""

@@ -1,4 +1,4 @@
-"""``--exclude``: paths that shall not be in the output, by gitignore's patterns."""
+"""Excluded paths: gitignore patterns of what is left out of the output."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["Exclude"]
 class Exclude:
     """Tells whether a path is excluded: it or a directory above it matches (gitignore(5), "PATTERN FORMAT").
 
-    Names that are no UTF-8 match as Python's ``surrogateescape`` shows them. Raises ValueError for a pattern
-    that is none. Memory: one answer for each directory asked about.
+    Names that are not UTF-8 are matched as decoded with ``surrogateescape``. Raises ValueError for an invalid
+    pattern. Memory: one answer for each directory asked about.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ class Exclude:
         self._directories: dict[bytes, bool] = {b"": False}
 
     def __call__(self, path: bytes, *, directory: bool) -> bool:
-        """Whether the clean ``path`` is excluded. Cost: one match; a directory's answer is kept."""
+        """Whether the clean ``path`` is excluded. Cost: one match; the answer for a directory is cached."""
         if path in self._directories:
             return self._directories[path]
         parent = path.rpartition(b"/")[0]
@@ -35,15 +35,15 @@ class Exclude:
         return excluded
 
     def _matches(self, text: str) -> bool:
-        """What the last pattern says that matches ``text`` itself."""
+        """Whether the last pattern that matches ``text`` itself excludes it."""
         return next((include for regex, include in self._rules if _matches_itself(regex, text)), False)
 
 
 def _matches_itself(regex: re.Pattern[str], text: str) -> bool:
-    """Whether a pattern matches a path, and not only a directory above it.
+    """Whether a pattern matches a path itself, not only a directory above it.
 
-    The library's expressions match what is below a directory too, and call the slash after it ``ps_d``; its own
-    ``match_file`` then weighs such matches in another order than git does.
+    The expressions of pathspec also match what is below a directory; the group ``ps_d`` is the slash after it.
+    pathspec's own ``match_file`` ranks such matches in a different order than git does.
     """
     if "ps_d" not in regex.groupindex:
         return regex.search(text) is not None
@@ -51,5 +51,5 @@ def _matches_itself(regex: re.Pattern[str], text: str) -> bool:
 
 
 def _inside(pattern: str) -> str:
-    """``a/**`` is all that is inside ``a`` (gitignore(5)); the library takes it for the directory as well."""
+    """The pattern, with ``a/**`` matching only what is inside ``a`` (gitignore(5)); pathspec matches ``a`` too."""
     return pattern + "/*" if pattern.endswith("/**") else pattern

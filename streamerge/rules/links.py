@@ -1,10 +1,14 @@
-"""Rule 6: hard links name an inode as *their own layer* saw it.
+"""Rule 6: a hard link means the file that *its own layer* saw at the target's path.
 
-A surviving link whose target is in the output already is written as it passes and never comes here. The
-others are *held*: their target stands later in the layer, waits for its directory, is hidden by a newer
-layer (then the link is *promoted*: it becomes the file itself), or lies in an older layer that is yet to
-come. At the end of each layer :meth:`Links.settle` follows what can be followed; what names an older
-layer stays *wanted* and is asked of each older layer in turn.
+A surviving link whose target is in the output already is written as it passes and never comes here. The others
+are *held*, because their target
+
+- comes later in the layer, or waits for its directory;
+- is hidden by a newer layer: then the link is *promoted*, it becomes the file itself;
+- lies in an older layer, which is read later.
+
+At the end of each layer :meth:`Links.resolve` follows the held links as far as it can. A target that must lie in an
+older layer is looked up again in each older layer in turn.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ __all__ = ["Held", "LayerFacts", "Links", "Origin"]
 
 
 class Origin(NamedTuple):
-    """A hidden entry that carries data: layer index, and offset of its header in the layer's stream."""
+    """Where an entry was read: layer index, and offset of its header in the layer's decoded stream."""
 
     layer: int
     offset: int
@@ -28,7 +32,7 @@ class Origin(NamedTuple):
 class Held:
     """A surviving hard link, and what is known of its target so far.
 
-    ``bound`` is a path of the output that holds the inode, or a hidden Origin, or None while unknown.
+    ``bound`` is the path in the output that holds the file, or the Origin of the hidden file, or None while unknown.
     """
 
     path: bytes
@@ -39,23 +43,23 @@ class Held:
 
 
 class LayerFacts(Protocol):
-    """What :class:`Links` asks of a layer that has been read."""
+    """What :class:`Links` asks of a layer that has been read; see :class:`streamerge.rules.record.LayerRecord`."""
 
     index: int
     hidden: dict[bytes, int]
     hidden_links: dict[bytes, bytes]
-    devices: set[bytes]
+    device_whiteouts: set[bytes]
 
     def make_whiteout(self, path: bytes) -> None:
-        """Turn a shown link into a whiteout."""
+        """Turn a hard link that shows into a whiteout."""
 
     def shows(self, path: bytes) -> bool:
-        """Whether this layer's own entry at ``path``, no directory, is in the merged tree."""
+        """Whether this layer's non-directory at ``path`` is in the merged tree."""
 
     def has_directory(self, path: bytes) -> bool:
         """Whether this layer has a directory at ``path``, listed or implicit."""
 
-    def kills(self, path: bytes) -> bool:
+    def hides_older(self, path: bytes) -> bool:
         """Whether this layer hides what older layers have at ``path``."""
 
 
@@ -64,62 +68,62 @@ class Links:
 
     def __init__(self) -> None:
         self.held: list[Held] = []
-        self._fresh: dict[bytes, Held] = {}
-        self._wanted: dict[bytes, list[Held]] = {}
+        self._current: dict[bytes, Held] = {}  # those of the layer being read, by path
+        self._unresolved: dict[bytes, list[Held]] = {}  # by the path to look up in older layers
 
     @property
-    def wanting(self) -> bool:
-        """Whether some link still waits for an older layer, which must then record what it hides."""
-        return bool(self._wanted)
+    def has_unresolved(self) -> bool:
+        """Whether some link's target must lie in an older layer. Each layer must then record its whiteouts."""
+        return bool(self._unresolved)
 
     def bound_in(self, layer: int) -> set[Origin]:
         """The hidden entries of ``layer`` that held links are bound to. Cost: the links held."""
         bound = (link.bound for link in self.held)
-        return {inode for inode in bound if isinstance(inode, Origin) and inode.layer == layer}
+        return {origin for origin in bound if isinstance(origin, Origin) and origin.layer == layer}
 
     def hold(self, link: Held, facts: LayerFacts) -> None:
-        """Keep a surviving link of the layer at hand.
+        """Keep a surviving link of the layer being read.
 
-        A hidden target that has passed is bound now: where a layer lists it twice, the link means the
-        instance before it, as it would when the layer is unpacked.
+        A hidden target that has passed is bound now: if a layer lists the target twice, the link means the
+        instance before it, as it does when the layer is unpacked.
         """
         if not facts.shows(link.target):
             if link.target in facts.hidden:
                 link.bound = Origin(facts.index, facts.hidden[link.target])
             link.target = facts.hidden_links.get(link.target, link.target)
         self.held.append(link)
-        self._fresh[link.path] = link
+        self._current[link.path] = link
 
-    def settle(self, facts: LayerFacts) -> None:
-        """Follow all open links through the layer that ends here. Cost: the open links and their chains.
+    def resolve(self, facts: LayerFacts) -> None:
+        """Follow all unresolved links through the layer that ends here. Cost: these links and their chains.
 
         Raises FormatError for circles, links to directories, and links to nothing.
         """
-        wanted, self._wanted = self._wanted, {}
-        for link in self._fresh.values():
+        unresolved, self._unresolved = self._unresolved, {}
+        for link in self._current.values():
             if link.bound is None:
                 self._follow(link, link.target, facts)
-        for target, links in wanted.items():
+        for target, links in unresolved.items():
             for link in links:
                 end = self._follow(link, target, facts)
-                if end == target and facts.kills(target):
+                if end == target and facts.hides_older(target):
                     raise _dangling(link)
-        self._fresh = {}
+        self._current = {}
 
     def _follow(self, link: Held, start: bytes, facts: LayerFacts) -> bytes | None:
-        """Bind ``link`` in this layer, or make it wanted; return the path that is wanted of older layers."""
+        """Bind ``link`` in this layer and return None, or return the path to look up in older layers."""
         target, seen = start, {start}
         while True:
-            fresh = self._fresh.get(target)
-            if fresh is not None:
-                if fresh.bound is not None:
-                    link.bound = fresh.bound
+            current = self._current.get(target)
+            if current is not None:
+                if current.bound is not None:
+                    link.bound = current.bound
                     return None
-                target = fresh.target
+                target = current.target
             elif facts.shows(target):
                 link.bound = target
                 return None
-            elif target in facts.devices and link.layer == facts.index:
+            elif target in facts.device_whiteouts and link.layer == facts.index:
                 self.held.remove(link)
                 facts.make_whiteout(link.path)
                 return None
@@ -129,24 +133,26 @@ class Links:
                 link.bound = Origin(facts.index, facts.hidden[target])
                 return None
             else:
-                break
+                return self._look_in_older(link, target, facts)
             if target in seen:
                 raise FormatError("hard links that only name each other hold no file").at(
                     path=link.path, index=link.layer
                 )
             seen.add(target)
+
+    def _look_in_older(self, link: Held, target: bytes, facts: LayerFacts) -> bytes:
         if facts.has_directory(target):
             raise FormatError("the target of a hard link is a directory").at(path=link.path, index=link.layer)
-        self._wanted.setdefault(target, []).append(link)
+        self._unresolved.setdefault(target, []).append(link)
         return target
 
     def finish(self) -> tuple[dict[Origin, bytes], list[tuple[Held, bytes]]]:
-        """Return (promoted path of each hidden inode, remaining links with the path they link to).
+        """Return (promoted path of each hidden file, remaining links with the path they link to).
 
-        Of the survivors of a hidden inode the first – newest layer, then stream order – is promoted.
-        Raises FormatError where a link's target was in no layer.
+        Of the links to a hidden file that survive, the first is promoted: newest layer, then stream order.
+        Raises FormatError if a link's target was in no layer.
         """
-        for links in self._wanted.values():
+        for links in self._unresolved.values():
             raise _dangling(links[0])
         promoted: dict[Origin, bytes] = {}
         remaining = []

@@ -1,7 +1,7 @@
 """The path trie: what newer layers have taken, whited out or made opaque.
 
-Layers come newest first. A directory is a :class:`Node`; anything else is a *leaf*, one integer in its
-parent's dict, since nine paths of ten are leaves and an object each would be most of the memory.
+Layers come newest first. A directory is a :class:`Node`. Anything else is a *leaf*, one integer in its parent's
+dict: nine paths of ten are leaves, and an object for each would take most of the memory.
 
 A node holds three layer indices, -1 where nothing is known:
 
@@ -9,23 +9,23 @@ A node holds three layer indices, -1 where nothing is known:
 ``sealed``  nothing of a layer older than this one shows below;
 ``parent``  the newest layer with something below, so that it is a directory there.
 
-An entry of layer ``i`` is hidden if an ancestor has ``sealed > i``, or its node has ``taken > i``, or it is
-no directory and its node has ``parent > i``. A leaf of layer ``j`` is a node with ``taken = sealed = j``.
-Since indices only fall, the first value that is set is the greatest, and stands.
+An entry of layer ``i`` is hidden if an ancestor has ``sealed > i``, or its node has ``taken > i``, or it is not a
+directory and its node has ``parent > i``. A leaf of layer ``j`` is a node with ``taken = sealed = j``. Layer indices
+only fall during a merge, so the first value that is set is the greatest and never changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["SEALED", "WAITING", "WHITED", "WRITTEN", "Child", "Node", "directories", "leaf", "leaf_layer"]
+__all__ = ["SEALED", "WAITING", "WHITEOUT", "WRITTEN", "Child", "Node", "directories", "leaf", "leaf_layer"]
 
-WHITED, WRITTEN, WAITING = 0, 1, 2
-"""Marks of a leaf: an explicit whiteout; an entry that is in the output; an entry that will be."""
+WHITEOUT, WRITTEN, WAITING = 0, 1, 2
+"""Marks of a leaf: an explicit whiteout; an entry that is in the output; an entry that will be in the output."""
 
 
 class Node:
-    """A directory of the merged tree. ``written`` tells whether its own entry is in the output yet."""
+    """A directory of the merged tree. ``written``: whether its own entry is in the output yet."""
 
     __slots__ = ("children", "parent", "sealed", "taken", "written")
 
@@ -45,10 +45,10 @@ class Node:
         self.taken = max(self.taken, layer)
 
     def enter(self, name: bytes, layer: int) -> Node:
-        """Step into the directory ``name``, as a parent of something in ``layer``; make it where it is new.
+        """Return the directory ``name``, entered as the parent of something in ``layer``; it is created if new.
 
-        Returns :data:`SEALED` where nothing of ``layer`` shows below. The caller has made sure that
-        ``layer`` itself has no entry but a directory or a whiteout there. Cost: one dict lookup.
+        Returns :data:`SEALED` if nothing of ``layer`` shows below. The caller has checked that ``layer`` itself
+        has a directory, a whiteout or nothing there. Cost: one dict lookup.
         """
         child = self.children.get(name)
         if child is None:
@@ -56,7 +56,7 @@ class Node:
         elif isinstance(child, int):
             if leaf_layer(child) > layer:
                 return SEALED
-            child = self.children[name] = Node(layer, layer, layer)  # a whiteout of this very layer
+            child = self.children[name] = Node(layer, layer, layer)  # a whiteout of the same layer
         elif child.parent < 0:
             child.parent = layer
         return SEALED if child.sealed > layer else child
@@ -65,7 +65,7 @@ class Node:
         """Record an explicit whiteout of ``name`` by ``layer``."""
         child = self.children.get(name)
         if child is None:
-            self.children[name] = leaf(layer, WHITED)
+            self.children[name] = leaf(layer, WHITEOUT)
         elif not isinstance(child, int):
             child.take(layer)
             child.seal(layer)
@@ -74,11 +74,11 @@ class Node:
 Child = Node | int
 
 SEALED = Node()
-"""Stands for every directory below which nothing of the layer at hand shows."""
+"""Stands for every directory below which nothing of the current layer shows."""
 
 
 def leaf(layer: int, mark: int) -> int:
-    """Encode a leaf: what ``layer`` has at this path, and how far the output is with it."""
+    """Return a leaf: ``layer`` has an entry or whiteout at this path; ``mark`` tells which, and if it is written."""
     return layer << 2 | mark
 
 

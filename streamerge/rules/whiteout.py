@@ -1,8 +1,8 @@
-"""What an entry's name, or overlayfs's own marks, say about older layers.
+"""Whiteouts: which entries hide something in older layers, and what.
 
-OCI image spec, layer.md, "Whiteouts": a file whose base name is ``.wh.`` plus a name hides that name in
-older layers; ``.wh..wh..opq`` hides all older children of its directory. Names that begin with ``.wh..wh.``
-are AUFS's bookkeeping. A whiteout is known by its name alone: real images hold whiteouts that are hard links.
+OCI image spec, layer.md, "Whiteouts": a file whose base name is ``.wh.`` plus a name hides that name in older
+layers; ``.wh..wh..opq`` hides all older children of its directory. Names that begin with ``.wh..wh.`` are AUFS's
+bookkeeping. Only the name makes a whiteout, whatever the type: real images have whiteouts that are hard links.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import enum
 from streamerge.entry import Entry, Kind
 from streamerge.errors import FormatError
 from streamerge.options import Whiteouts
+from streamerge.tar.fields import DEVICES
 
 __all__ = ["OVERLAY_OPAQUE", "Mark", "classify", "strip_opaque"]
 
@@ -24,12 +25,12 @@ OVERLAY_OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
 
 _XATTR = b"SCHILY.xattr."
 _UNSUPPORTED = tuple(
-    _XATTR + space + b".overlay." + what for space in (b"trusted", b"user") for what in (b"redirect", b"metacopy")
+    _XATTR + space + b".overlay." + name for space in (b"trusted", b"user") for name in (b"redirect", b"metacopy")
 )
 
 
 class Mark(enum.Enum):
-    """What an entry is to the merge."""
+    """What an entry means to the merge."""
 
     NONE = "a plain entry"
     EXPLICIT = "an explicit whiteout"
@@ -38,12 +39,12 @@ class Mark(enum.Enum):
 
 
 def classify(entry: Entry, style: Whiteouts) -> tuple[Mark, bytes]:
-    """Tell what ``entry`` is under ``style``, and the path it is about.
+    """Return what ``entry`` means under ``style``, and the path it applies to.
 
-    That path is the hidden one for an explicit whiteout, the directory for an opaque whiteout, else the
+    That path is the hidden one for an explicit whiteout, the directory for an opaque whiteout, otherwise the
     entry's own. An entry that overlayfs marks opaque is still a directory entry: see :func:`strip_opaque`.
     Raises FormatError for whiteouts of nothing (``.wh.``, ``.wh..``, ``.wh...``), names below a whiteout, and
-    where overlayfs says a thing that a tar of one layer cannot mean (redirect, metacopy).
+    overlayfs xattrs that refer to other layers (redirect, metacopy).
     """
     if style is not Whiteouts.OCI and entry.records:
         _refuse_foreign(entry)
@@ -60,7 +61,7 @@ def _by_name(path: bytes) -> tuple[Mark, bytes]:
         if ancestor.startswith(_AUFS) and ancestor != _OPAQUE:
             return Mark.BOOKKEEPING, path
         if ancestor.startswith(_PREFIX):
-            raise FormatError("a whiteout is no directory, yet this name is below one").at(path=path)
+            raise FormatError("a whiteout is not a directory, but this name is below one").at(path=path)
     directory = b"/".join(ancestors)
     if name == _OPAQUE:
         return Mark.OPAQUE, directory
@@ -75,10 +76,10 @@ def _by_name(path: bytes) -> tuple[Mark, bytes]:
 
 
 def _is_null_device(entry: Entry) -> bool:
-    """Overlayfs's whiteout is a character device 0:0: no digit but 0 stands in both number fields."""
+    """Whether this is overlayfs's whiteout, a character device 0:0: both number fields have no digit but 0."""
     if entry.kind is not Kind.CHAR:
         return False
-    numbers = entry.header[329:345]
+    numbers = entry.header[DEVICES]
     pax = entry.records.get(b"SCHILY.devmajor", b"0"), entry.records.get(b"SCHILY.devminor", b"0")
     return not numbers.strip(b"0 \0\x80") and all(not value.strip(b"0") for value in pax)
 
@@ -91,7 +92,7 @@ def _refuse_foreign(entry: Entry) -> None:
 
 
 def strip_opaque(entry: Entry, style: Whiteouts) -> bool:
-    """Tell whether overlayfs marks this directory opaque; take the mark off, as it means nothing once merged."""
+    """Return whether overlayfs marks this directory opaque, and remove the mark: it means nothing once merged."""
     if style is Whiteouts.OCI or not entry.records:
         return False
     marks = [_XATTR + name for name in OVERLAY_OPAQUE if entry.records.get(_XATTR + name) == b"y"]

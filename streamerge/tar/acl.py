@@ -1,7 +1,7 @@
-"""POSIX ACLs: the text that tars carry -> the bytes that the kernel takes as an xattr.
+"""POSIX ACLs: the text in tars -> the bytes that the kernel takes as an xattr.
 
 star(5), ``SCHILY.acl.access``: entries ``tag:qualifier:permissions[:id]`` between commas or newlines, e.g.
-``user::rwx,user:lisa:r-x:502,group::r-x,mask::r-x,other::r--``. The kernel's form is that of
+``user::rwx,user:lisa:r-x:502,group::r-x,mask::r-x,other::r--``. The kernel's format is in
 ``linux/posix_acl_xattr.h``: a version, then tag, permissions and id of each entry, little-endian, in order.
 """
 
@@ -27,10 +27,10 @@ _SHORT = {b"u": b"user", b"g": b"group", b"m": b"mask", b"o": b"other"}
 
 
 def parse_acl(text: bytes) -> bytes:
-    """Convert an ACL's text to the value of ``system.posix_acl_*``.
+    """The value of ``system.posix_acl_*`` for an ACL's text.
 
-    Raises FormatError for other text, and for a name without a number: the numbers of names are the
-    image's business, and it is not asked.
+    Raises FormatError for any other text, and for a name without a number: only the image's own passwd and group
+    files know the number, and they are not read.
     """
     lines = [line.partition(b"#")[0].strip() for line in text.replace(b",", b"\n").split(b"\n")]
     entries = sorted(_parse_line(line) for line in lines if line)
@@ -39,7 +39,7 @@ def parse_acl(text: bytes) -> bytes:
 
 def _parse_line(line: bytes) -> tuple[int, int, int]:
     fields = line.split(b":")
-    if len(fields) == 2:  # "mask:rwx", as some write it
+    if len(fields) == 2:  # some tools write "mask:rwx"
         fields.insert(1, b"")
     if len(fields) not in (3, 4):
         raise _bad(line)

@@ -1,7 +1,7 @@
-"""512-byte headers and PAX records -> values. Pure: every function takes bytes and gives values.
+"""512-byte headers and PAX records -> values. Pure: every function takes bytes and returns values.
 
 Sources: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar manual, "Basic Tar
-Format" and "Storing Sparse Files"; star(5) for SCHILY records. The way back is :mod:`streamerge.tar.encode`.
+Format" and "Storing Sparse Files"; star(5) for SCHILY records. The reverse is :mod:`streamerge.tar.encode`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,29 @@ from dataclasses import dataclass, field
 
 from streamerge.entry import MAX_PATH, Entry, Kind, clean_path
 from streamerge.errors import FormatError, UnsafePathError
+from streamerge.tar.fields import (
+    BLOCK,
+    CHECKSUM,
+    DEV_MAJOR,
+    DEV_MINOR,
+    FORMAT,
+    GID,
+    LINK_NAME,
+    MODE,
+    MTIME,
+    NAME,
+    OWNERS,
+    PREFIX,
+    PREFIX_AT,
+    SIZE,
+    TYPE,
+    UID,
+    USTAR,
+)
 
 try:
     from zlib_ng.zlib_ng import adler32  # 35 ns a header
-except ImportError:  # there is no wheel for this machine: 210 ns
+except ImportError:  # no wheel for this machine: 210 ns
     from zlib import adler32
 
 __all__ = [
@@ -37,14 +56,13 @@ __all__ = [
     "unsigned_sum",
 ]
 
-BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
 MAX_EXTENSION = 1 << 20
-"""Bytes that the PAX records or the long name of one entry may have."""
+"""Most bytes in the PAX records or the long name of one entry."""
 MAX_GLOBALS = 1 << 16
-"""Bytes of PAX globals in force at once: they are folded into every entry that they cover."""
+"""Most bytes of PAX globals in force at once: they are folded into every entry that they cover."""
 MAX_SIZE = 1 << 62
-"""Bytes that a body may claim; more is no size but nonsense."""
+"""Most bytes in a body. A larger size cannot be real."""
 
 _OCTAL = b"01234567 \0"
 _BLANKS = b" \0"
@@ -55,21 +73,21 @@ _KINDS = {
     b"4": Kind.BLOCK,
     b"5": Kind.DIRECTORY,
     b"6": Kind.FIFO,
-}  # all others are regular files: POSIX says so of '7' and of flags one does not know
+}  # all others are regular files: POSIX requires it of '7' and of unknown flags
 _V7_FLAGS = (b"\0", b"0")
 _FILE_FLAGS = (b"\0", b"0", b"S")
-_NUMBERS = {"mode": (100, 108), "uid": (108, 116), "gid": (116, 124), "mtime": (136, 148)}
-_DEVICE_NUMBERS = {"devmajor": (329, 337), "devminor": (337, 345)}
+_NUMBERS = {"mode": MODE, "uid": UID, "gid": GID, "mtime": MTIME}
+_DEVICE_NUMBERS = {"devmajor": DEV_MAJOR, "devminor": DEV_MINOR}
 _SPARSE_PAIR = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _DECIMAL_RECORDS = (b"size", b"uid", b"gid", b"mtime", b"atime", b"ctime")
 
-# An empty value of one of these takes the global record back (POSIX); an empty xattr is an empty xattr.
+# An empty value of one of these cancels the global record (POSIX). An empty xattr is just an empty xattr.
 _REVOCABLE = frozenset(_DECIMAL_RECORDS) | {b"path", b"linkpath", b"uname", b"gname", b"hdrcharset", b"comment"}
 
 
 @dataclass(slots=True)
 class Extras:
-    """What stood before a header and belongs to it: PAX records, GNU long names, and the globals in force."""
+    """What precedes a header and belongs to it: PAX records, GNU long names, and the globals in force."""
 
     raw: bytes = b""
     records: dict[bytes, bytes] = field(default_factory=dict)
@@ -82,15 +100,15 @@ _NO_EXTRAS = Extras()
 
 
 def padded(size: int) -> int:
-    """Round a body's size up to whole blocks."""
+    """A body's size, rounded up to whole blocks."""
     return (size + BLOCK - 1) & -BLOCK
 
 
 def parse_number(data: bytes) -> int:
     r"""Read a number field: octal digits between blanks, or GNU's base-256 (high bit set, two's complement).
 
-    What follows the first blank or NUL after the digits is ignored, as GNU tar does; an empty field is 0.
-    Raises FormatError otherwise.
+    What follows the first blank or NUL after the digits is ignored, as in GNU tar. An empty field is 0.
+    Raises FormatError for anything else.
 
     >>> parse_number(b"0000644\0"), parse_number(b"\xff" * 8), parse_number(b"\x80\0\0\0\0\0\x01\0")
     (420, -1, 256)
@@ -110,21 +128,21 @@ def parse_number(data: bytes) -> int:
 
 
 def unsigned_sum(header: bytes) -> int:
-    """Sum of the header's bytes with its checksum field as blanks.
+    """The sum of the header's bytes, with blanks for its checksum field.
 
-    The low half of Adler-32 is 1 + the sum of the bytes modulo 65521, and 256 bytes cannot sum up to that.
+    The low half of Adler-32 is 1 + the sum of the bytes, modulo 65521. The sum of 256 bytes is always less.
     """
     low = (adler32(header[:256]) & 0xFFFF) + (adler32(header[256:BLOCK]) & 0xFFFF) - 2
-    return low - sum(header[148:156]) + 8 * 32
+    return low - sum(header[CHECKSUM]) + 8 * 32
 
 
 def stored_sum(header: bytes) -> int:
-    """The sum that the header says it has; FormatError where that is no number."""
-    return parse_number(header[148:156])
+    """The sum in the header's checksum field. Raises FormatError if that is not a number."""
+    return parse_number(header[CHECKSUM])
 
 
 def has_valid_sum(header: bytes) -> bool:
-    """Whether the stored sum is right, summed over unsigned or, as some old tars did, signed bytes."""
+    """Whether the stored sum is right, over unsigned bytes or, as some old tars wrote it, signed bytes."""
     if has_plain_sum(header):
         return True
     try:
@@ -134,29 +152,30 @@ def has_valid_sum(header: bytes) -> bool:
 
 
 def has_plain_sum(header: bytes) -> bool:
-    """Whether the stored sum is that of the unsigned bytes, as all of today's tars have it."""
-    return expected_sums[header[148:156]] == adler32(header[:BLOCK]) & 0xFFFF
+    """Whether the stored sum is that of the unsigned bytes, as all modern tars write it."""
+    return expected_sums[header[CHECKSUM]] == adler32(header[:BLOCK]) & 0xFFFF
 
 
 def signed_sum(header: bytes) -> int:
-    """The sum as tars made it that took bytes for signed numbers."""
-    return unsigned_sum(header) - 256 * sum(byte > 127 for byte in header[:148] + header[156:BLOCK])
+    """The sum as some old tars computed it, over bytes as signed numbers."""
+    others = header[: CHECKSUM.start] + header[CHECKSUM.stop : BLOCK]
+    return unsigned_sum(header) - 256 * sum(byte > 127 for byte in others)
 
 
 class ExpectedSums(dict[bytes, int]):
-    """Checksum field -> what ``zlib.adler32(header) & 0xFFFF`` is if the header's sum is as stored.
+    """Checksum field -> the value of ``zlib.adler32(header) & 0xFFFF`` if the stored sum is right.
 
-    The low half of Adler-32 is 1 + the sum of all bytes, modulo 65521, at memory speed. The sum as stored
-    counts its own field as blanks, hence the correction. A wrong sum that is off by just 65521 would pass;
-    no single changed field can do that. Signed sums fail here and are left to :func:`has_valid_sum`.
-    Bounded: it forgets everything after 16384 distinct fields; real layers have a few thousand.
+    The low half of Adler-32 is 1 + the sum of all bytes, modulo 65521, at memory speed. The stored sum counts its
+    own field as blanks, which is corrected here. A wrong sum that is off by exactly 65521 would pass, but no
+    single changed field can cause that. Signed sums do not match; :func:`has_valid_sum` checks them.
+    Bounded: everything is forgotten after 16384 distinct fields; real layers have a few thousand.
     """
 
     def __missing__(self, stored: bytes) -> int:
         try:
             value = (1 + parse_number(stored) - 8 * 32 + sum(stored)) % 65521
         except FormatError:
-            value = -1  # equals no Adler sum
+            value = -1  # never equal to an Adler sum
         if len(self) >= 16384:
             self.clear()
         self[stored] = value
@@ -167,16 +186,16 @@ expected_sums = ExpectedSums()
 
 
 def check_numbers(header: bytes) -> None:
-    """Raise FormatError if mode, owner or mtime is no number. Cost: one pass over 48 bytes when plain octal."""
-    if not (header[100:124] + header[136:148]).translate(None, _OCTAL):
+    """Raise FormatError if mode, owner or mtime is not a number. Cost: one pass over 36 bytes if plain octal."""
+    if not (header[OWNERS] + header[MTIME]).translate(None, _OCTAL):
         return
-    for name, (start, end) in _NUMBERS.items():
-        _field(header, name, start, end)
+    for name, field_slice in _NUMBERS.items():
+        _number(header, name, field_slice)
 
 
-def _field(header: bytes, name: str, start: int, end: int) -> int:
+def _number(header: bytes, name: str, field_slice: slice) -> int:
     try:
-        return parse_number(header[start:end])
+        return parse_number(header[field_slice])
     except FormatError as error:
         raise FormatError(f"{name}: {error.problem}") from None
 
@@ -184,8 +203,8 @@ def _field(header: bytes, name: str, start: int, end: int) -> int:
 def parse_records(data: bytes) -> dict[bytes, bytes]:
     r"""Read PAX records, each ``b"LENGTH KEY=VALUE\n"``; the last of a repeated key wins.
 
-    Only the length says where a record ends: values hold newlines, NULs and '='. Raises FormatError where
-    a length lies. GNU's sparse format 0.0, which repeats its keys, is given as 0.1, one record of the whole map.
+    Only the length says where a record ends: values can hold newlines, NULs and '='. Raises FormatError for a
+    wrong length. GNU's sparse format 0.0, which repeats its keys, is returned as 0.1: one record with the whole map.
     Cost: linear.
 
     >>> parse_records(b"12 path=a/b\n")
@@ -200,7 +219,7 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
             raise FormatError("a PAX record does not begin with its length")
         end = start + int(data[start:blank])
         if end > len(data) or end <= blank + 2 or data[end - 1] != 10:
-            raise FormatError("the length of a PAX record lies")
+            raise FormatError("the length of a PAX record is wrong")
         key, equals, value = data[blank + 1 : end - 1].partition(b"=")
         if not equals or not key:
             raise FormatError("a PAX record is not KEY=VALUE")
@@ -215,7 +234,10 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
 
 
 def effective_records(extras: Extras) -> dict[bytes, bytes]:
-    """Fold globals under an entry's own records; empty values take a standard key back."""
+    """The records in effect: an entry's own, then the globals. An empty value cancels a standard key.
+
+    Raises FormatError for a number record that is not a number.
+    """
     merged = {**extras.globals, **extras.records} if extras.globals else extras.records
     if b"" in merged.values():
         merged = {key: value for key, value in merged.items() if value or key not in _REVOCABLE}
@@ -230,19 +252,19 @@ def _check_decimal(key: bytes, value: bytes) -> None:
     is_time = key.endswith(b"time")
     negative = value.startswith(b"-") and not is_time and key == b"size"
     if not whole.isdigit() or len(whole) > 20 or negative or (dot and not is_time):
-        raise FormatError(f"PAX {key.decode()}: {value[:40]!r} is no number")
+        raise FormatError(f"PAX {key.decode()}: {value[:40]!r} is not a number")
     if fraction and not fraction.isdigit():
-        raise FormatError(f"PAX {key.decode()}: {value[:40]!r} is no number")
+        raise FormatError(f"PAX {key.decode()}: {value[:40]!r} is not a number")
 
 
 def parse_entry(header: bytes, extras: Extras | None = None, *, offset: int = 0) -> Entry:
-    """Make an entry of a header with a valid sum and what stood before it.
+    """Return the entry that a header with a valid sum and what precedes it describe.
 
-    ``header`` is the 512 bytes, with GNU's extra sparse blocks behind them where it has any. Raises
-    FormatError or UnsafePathError for a bad name, target, number or size; cost: its length.
+    ``header`` is the 512 bytes, followed by GNU's extra sparse blocks if it has any. Raises FormatError or
+    UnsafePathError for a bad name, target, number or size. Cost: its length.
     """
     extras = extras if extras is not None else _NO_EXTRAS
-    raw_path = _text(header[:100])
+    raw_path = _text(header[NAME])
     try:
         records = effective_records(extras) if extras is not _NO_EXTRAS else {}
         raw_path = _raw_path(header, extras, records)
@@ -254,7 +276,7 @@ def parse_entry(header: bytes, extras: Extras | None = None, *, offset: int = 0)
 def _parse_entry(header: bytes, extras: Extras, records: dict[bytes, bytes], raw_path: bytes, offset: int) -> Entry:
     check_numbers(header)
     path = clean_path(raw_path)
-    flag = header[156:157]
+    flag = header[TYPE]
     kind = _KINDS.get(flag, Kind.FILE)
     if kind is Kind.FILE and flag in _V7_FLAGS and raw_path.endswith(b"/"):
         kind = Kind.DIRECTORY
@@ -266,8 +288,8 @@ def _parse_entry(header: bytes, extras: Extras, records: dict[bytes, bytes], raw
         target = _target(kind, raw_target)
         verbatim = verbatim and raw_target == target
     elif kind is Kind.CHAR or kind is Kind.BLOCK:
-        for name, (start, end) in _DEVICE_NUMBERS.items():
-            _field(header, name, start, end)
+        for name, field_slice in _DEVICE_NUMBERS.items():
+            _number(header, name, field_slice)
     if kind is not Kind.FILE and size:
         size, verbatim = 0, False
     return Entry(
@@ -284,7 +306,7 @@ def _parse_entry(header: bytes, extras: Extras, records: dict[bytes, bytes], raw
 
 
 def _is_verbatim(header: bytes, raw_path: bytes, path: bytes, kind: Kind, flag: bytes) -> bool:
-    """Whether every reader takes this header as we do, so that it may be written as it came."""
+    """Whether every reader understands this header as we do, so that it can be written unchanged."""
     if kind is Kind.DIRECTORY:
         named = raw_path == path + b"/" if path else raw_path == b"./"
         return (named or raw_path == path) and flag == b"5" and has_plain_sum(header)
@@ -300,9 +322,9 @@ def _raw_path(header: bytes, extras: Extras, records: dict[bytes, bytes]) -> byt
         return extras.long_name
     if b"path" in records:
         return records[b"path"]
-    name = _text(header[:100])
-    if header[345] and header[257:263] == b"ustar\0":
-        return _text(header[345:500]) + b"/" + name
+    name = _text(header[NAME])
+    if header[PREFIX_AT] and header[FORMAT] == USTAR:
+        return _text(header[PREFIX]) + b"/" + name
     return name
 
 
@@ -311,7 +333,7 @@ def _raw_target(header: bytes, extras: Extras, records: dict[bytes, bytes]) -> b
         return records[b"linkpath"]
     if extras.long_target is not None:
         return extras.long_target
-    return records.get(b"linkpath", _text(header[157:257]))
+    return records.get(b"linkpath", _text(header[LINK_NAME]))
 
 
 def _target(kind: Kind, raw: bytes) -> bytes:
@@ -319,7 +341,7 @@ def _target(kind: Kind, raw: bytes) -> bytes:
         if not raw:
             raise FormatError("the target of a symlink is empty")
         if b"\0" in raw or len(raw) > MAX_PATH:
-            raise UnsafePathError(f"a symlink's target holds no NUL and at most {MAX_PATH} bytes")
+            raise UnsafePathError(f"a symlink's target must have no NUL and at most {MAX_PATH} bytes")
         return raw
     if kind is Kind.HARDLINK:
         try:
@@ -331,9 +353,9 @@ def _target(kind: Kind, raw: bytes) -> bytes:
 
 def _size(header: bytes, records: dict[bytes, bytes]) -> int:
     value = records.get(b"size")
-    size = int(value) if value is not None else _field(header, "size", 124, 136)
+    size = int(value) if value is not None else _number(header, "size", SIZE)
     if not 0 <= size <= MAX_SIZE:
-        raise FormatError(f"a size of {size} bytes cannot be")
+        raise FormatError(f"a size of {size} bytes is out of range")
     return size
 
 

@@ -1,4 +1,4 @@
-"""Owner, mode, times, device numbers and xattrs of an entry, parsed when somebody asks.
+"""Owner, mode, times, device numbers and xattrs of an entry, parsed only when needed.
 
 Sources: POSIX pax for ``uid``, ``gid``, ``mtime``; star(5) for ``SCHILY.xattr.*``, ``SCHILY.acl.*``,
 ``SCHILY.dev*``; libarchive's tar(5) for ``LIBARCHIVE.xattr.*``.
@@ -13,11 +13,13 @@ from typing import NamedTuple
 from streamerge.entry import Entry, Kind
 from streamerge.errors import FormatError
 from streamerge.tar.acl import parse_acl
+from streamerge.tar.fields import DEV_MAJOR, DEV_MINOR, GID, MODE, MTIME, UID
 from streamerge.tar.header import parse_number
 
 __all__ = ["Metadata", "metadata", "mtime", "parse_time", "xattr_names", "xattrs"]
 
-_MAX_ID = (1 << 32) - 2  # 2**32 - 1 means "leave it" to chown(2)
+_MAX_ID = (1 << 32) - 2  # 2**32 - 1 tells chown(2) to leave the owner as it is
+_MAX_DEVICE = (1 << 32) - 1
 _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
 _ACLS = {
@@ -28,8 +30,10 @@ _NO_XATTRS: dict[bytes, bytes] = {}
 
 
 class Metadata(NamedTuple):
-    """``mode`` is 07777 at most, whatever type bits the header had; ``mtime`` is in nanoseconds since 1970;
-    ``device`` is (major, minor), (0, 0) for what is no device; ``xattrs`` maps full names to values.
+    """An entry's metadata.
+
+    ``mode`` has no type bits: 07777 at most. ``mtime`` is in nanoseconds since 1970. ``device`` is (major, minor),
+    (0, 0) if it is not a device. ``xattrs`` maps full names to values.
     """
 
     mode: int
@@ -41,7 +45,7 @@ class Metadata(NamedTuple):
 
 
 def metadata(entry: Entry, *, with_xattrs: bool = True) -> Metadata:
-    """Parse an entry's metadata. Raises FormatError for what no file system could take."""
+    """The metadata of an entry. Raises FormatError for values that no file system can hold."""
     try:
         return _parse(entry, with_xattrs)
     except FormatError as error:
@@ -50,16 +54,16 @@ def metadata(entry: Entry, *, with_xattrs: bool = True) -> Metadata:
 
 def _parse(entry: Entry, with_xattrs: bool) -> Metadata:
     header, records = entry.header, entry.records
-    mode = parse_number(header[100:108]) & 0o7777
+    mode = parse_number(header[MODE]) & 0o7777
     time = mtime(entry)
     if not records:
-        uid, gid = parse_number(header[108:116]), parse_number(header[116:124])
+        uid, gid = parse_number(header[UID]), parse_number(header[GID])
         found = _NO_XATTRS
     else:
-        uid, gid = _id(records, b"uid", header[108:116]), _id(records, b"gid", header[116:124])
+        uid, gid = _id(records, b"uid", header[UID]), _id(records, b"gid", header[GID])
         found = xattrs(records) if with_xattrs else _NO_XATTRS
     if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
-        raise FormatError(f"owner {uid}:{gid} cannot be")
+        raise FormatError(f"owner {uid}:{gid} is out of range; ids are 0 to {_MAX_ID}")
     if entry.kind is Kind.CHAR or entry.kind is Kind.BLOCK:
         return Metadata(mode, uid, gid, time, _device(entry), found)
     return Metadata(mode, uid, gid, time, xattrs=found)
@@ -68,11 +72,11 @@ def _parse(entry: Entry, with_xattrs: bool) -> Metadata:
 def mtime(entry: Entry) -> int:
     """The time of an entry's last change, in nanoseconds since 1970."""
     text = entry.records.get(b"mtime")
-    return parse_time(text) if text is not None else parse_number(entry.header[136:148]) * 1_000_000_000
+    return parse_time(text) if text is not None else parse_number(entry.header[MTIME]) * 1_000_000_000
 
 
 def parse_time(text: bytes) -> int:
-    """Read a PAX time, decimal seconds with a fraction, as nanoseconds; more digits than nine are cut off.
+    """A PAX time, decimal seconds with a fraction, in nanoseconds. Digits after the ninth are cut off.
 
     >>> parse_time(b"1.5"), parse_time(b"-1.5")
     (1500000000, -1500000000)
@@ -84,9 +88,10 @@ def parse_time(text: bytes) -> int:
 
 
 def xattrs(records: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """The extended attributes among PAX records, by their full names. POSIX ACLs are among them.
+    """The extended attributes in PAX records, POSIX ACLs included, by their full names.
 
-    Where a tool wrote one attribute in several ways, SCHILY's, which is raw bytes, stands. Raises FormatError.
+    If a tool wrote an attribute in several ways, SCHILY's raw bytes are used. Raises FormatError for an empty name,
+    a name with a NUL, invalid base64, or an invalid ACL.
     """
     found: dict[bytes, bytes] = {}
     for key, value in records.items():
@@ -98,12 +103,12 @@ def xattrs(records: dict[bytes, bytes]) -> dict[bytes, bytes]:
         if key.startswith(_SCHILY):
             found[key.removeprefix(_SCHILY)] = value
     if any(not name or b"\0" in name for name in found):
-        raise FormatError("the name of an extended attribute is empty or holds a NUL")
+        raise FormatError("the name of an extended attribute is empty or has a NUL")
     return found
 
 
 def xattr_names(records: dict[bytes, bytes]) -> set[bytes]:
-    """The full names of the extended attributes among PAX records; their values are not looked at."""
+    """The full names of the extended attributes in PAX records. Their values are not parsed."""
     names = {key.removeprefix(_SCHILY) for key in records if key.startswith(_SCHILY)}
     names |= {_unquoted(key.removeprefix(_LIBARCHIVE)) for key in records if key.startswith(_LIBARCHIVE)}
     return names | {_ACLS[key] for key in records if key in _ACLS}
@@ -115,12 +120,12 @@ def _id(records: dict[bytes, bytes], key: bytes, field: bytes) -> int:
 
 
 def _device(entry: Entry) -> tuple[int, int]:
-    """Device numbers; star's records stand in for fields that are too small."""
+    """Device numbers. star writes records for numbers that are too large for the fields."""
     header, records = entry.header, entry.records
-    major = _device_number(records, b"SCHILY.devmajor", header[329:337])
-    minor = _device_number(records, b"SCHILY.devminor", header[337:345])
-    if not (0 <= major < 1 << 32 and 0 <= minor < 1 << 32):
-        raise FormatError(f"device {major}:{minor} cannot be")
+    major = _device_number(records, b"SCHILY.devmajor", header[DEV_MAJOR])
+    minor = _device_number(records, b"SCHILY.devminor", header[DEV_MINOR])
+    if not (0 <= major <= _MAX_DEVICE and 0 <= minor <= _MAX_DEVICE):
+        raise FormatError(f"device {major}:{minor} is out of range; numbers are 0 to {_MAX_DEVICE}")
     return major, minor
 
 
@@ -129,7 +134,7 @@ def _device_number(records: dict[bytes, bytes], key: bytes, field: bytes) -> int
     if value is None:
         return parse_number(field)
     if not value.isdigit() or len(value) > 10:
-        raise FormatError(f"{key.decode()}: {value[:40]!r} is no number")
+        raise FormatError(f"{key.decode()}: {value[:40]!r} is not a number")
     return int(value)
 
 
@@ -143,4 +148,4 @@ def _base64(value: bytes) -> bytes:
     try:
         return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
     except binascii.Error:
-        raise FormatError("a LIBARCHIVE.xattr record is no base64") from None
+        raise FormatError("a LIBARCHIVE.xattr record is not base64") from None

@@ -1,8 +1,8 @@
-"""Sparse files: where in the file the bytes of a body belong.
+"""Sparse files: the position in the file of each byte of the body.
 
 GNU tar manual, "Storing Sparse Files": the old format (type ``S``, map in the header and behind it) and the
-PAX formats 0.0, 0.1 (map in records) and 1.0 (map at the start of the body). Format 0.0 repeats its records,
-so :func:`streamerge.tar.header.parse_records` has made 0.1 of it already.
+PAX formats 0.0, 0.1 (map in records) and 1.0 (map at the start of the body). Format 0.0 repeats its records;
+:func:`streamerge.tar.header.parse_records` converts it to 0.1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from streamerge.entry import Entry
 from streamerge.errors import FormatError
-from streamerge.tar.header import BLOCK, MAX_EXTENSION, MAX_SIZE, parse_number
+from streamerge.tar.fields import BLOCK, SPARSE_MAP, SPARSE_SIZE, SPARSE_TYPE, TYPE_AT
+from streamerge.tar.header import MAX_EXTENSION, MAX_SIZE, parse_number
 
 __all__ = ["SparseFile", "expanded", "is_sparse", "sparse_file", "sparse_size"]
 
@@ -20,11 +21,19 @@ Chunk = bytes | memoryview
 
 _ZEROS = bytes(1 << 16)
 
+_NUMBER = 12
+"""Bytes of a number in an old GNU sparse map."""
+_EXTENT = 2 * _NUMBER
+_BLOCK_MAP = 21 * _EXTENT
+"""Bytes of extents in each block of the map behind the header."""
+
 
 @dataclass(frozen=True, slots=True)
 class SparseFile:
-    """``size`` is the file's length in bytes, ``extents`` the (offset, length) of what is no hole, ascending;
-    ``data`` is what the extents hold, one after another.
+    """A sparse file: its length in bytes, its extents, and their contents.
+
+    ``extents`` are (offset, length) of everything that is not a hole, ascending. ``data`` yields the contents of all
+    extents, one after another.
     """
 
     size: int
@@ -32,7 +41,7 @@ class SparseFile:
     data: Iterator[Chunk]
 
     def pieces(self) -> Iterator[tuple[int, Chunk]]:
-        """Yield (offset in the file, bytes). Cost: the chunks of the body and the extents."""
+        """Yield (offset in the file, bytes). Raises FormatError if the body ends early. Cost: chunks and extents."""
         chunk: memoryview = memoryview(b"")
         for offset, length in self.extents:
             while length:
@@ -48,11 +57,12 @@ class SparseFile:
 
 def is_sparse(entry: Entry) -> bool:
     """Whether the body is that of a sparse file."""
-    return entry.header[156] == 83 or b"GNU.sparse.map" in entry.records or b"GNU.sparse.major" in entry.records
+    records = entry.records
+    return entry.header[TYPE_AT] == SPARSE_TYPE or b"GNU.sparse.map" in records or b"GNU.sparse.major" in records
 
 
 def sparse_file(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
-    """Take an entry's body apart. Raises FormatError where the map and the sizes contradict each other."""
+    """The sparse file in an entry's body. Raises FormatError if the map and the sizes contradict each other."""
     try:
         return _parse(entry, body)
     except FormatError as error:
@@ -60,7 +70,7 @@ def sparse_file(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
 
 
 def expanded(file: SparseFile) -> Iterator[Chunk]:
-    """Yield all bytes of the file, those of its holes too. Cost: its size, in chunks of at most 64 KiB of zeros."""
+    """Yield all bytes of the file, with zeros for its holes. Cost: its size; zeros come in chunks of at most 64 KiB."""
     end = 0
     for offset, piece in file.pieces():
         yield from _zeros(offset - end)
@@ -76,9 +86,9 @@ def _zeros(size: int) -> Iterator[bytes]:
 
 
 def sparse_size(entry: Entry) -> int:
-    """The length in bytes of the file, its holes counted, as its header says. Raises FormatError for no number."""
-    if entry.header[156] == 83:  # 'S'
-        return parse_number(entry.header[483:495])
+    """The length of the file in bytes, holes included, from its header. Raises FormatError if that is not a number."""
+    if entry.header[TYPE_AT] == SPARSE_TYPE:
+        return parse_number(entry.header[SPARSE_SIZE])
     key = b"GNU.sparse.size" if b"GNU.sparse.map" in entry.records else b"GNU.sparse.realsize"
     return _decimal(entry.records.get(key, b""))
 
@@ -87,7 +97,7 @@ def _parse(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
     records = entry.records
     chunks = iter(body)
     stored = entry.size
-    if entry.header[156] == 83:  # 'S'
+    if entry.header[TYPE_AT] == SPARSE_TYPE:
         numbers = list(_old_numbers(entry.header))
     elif b"GNU.sparse.map" in records:
         numbers = [_decimal(number) for number in records[b"GNU.sparse.map"].split(b",") if number]
@@ -103,18 +113,19 @@ def _parse(entry: Entry, body: Iterable[Chunk]) -> SparseFile:
 
 
 def _old_numbers(header: bytes) -> Iterator[int]:
-    """The pairs of a type ``S`` header: 4 in it, 21 in each block behind it, until an empty one."""
-    areas = [header[386:482]] + [header[start : start + 504] for start in range(BLOCK, len(header), BLOCK)]
-    for area in areas:
-        for start in range(0, len(area), 24):
-            if not area[start + 12 : start + 24].strip(b"\0 "):
+    """Yield the numbers of a type ``S`` header: 4 extents in it and 21 in each block behind it, until an empty one."""
+    maps = [header[SPARSE_MAP]] + [header[start : start + _BLOCK_MAP] for start in range(BLOCK, len(header), BLOCK)]
+    for extents in maps:
+        for start in range(0, len(extents), _EXTENT):
+            offset, length = extents[start : start + _NUMBER], extents[start + _NUMBER : start + _EXTENT]
+            if not length.strip(b"\0 "):
                 break
-            yield parse_number(area[start : start + 12])
-            yield parse_number(area[start + 12 : start + 24])
+            yield parse_number(offset)
+            yield parse_number(length)
 
 
 def _leading_map(chunks: Iterator[Chunk]) -> tuple[list[int], int, Iterator[Chunk]]:
-    """Format 1.0: decimal lines, their count first, padded to a block; return them, their room, the rest."""
+    """Format 1.0: decimal lines, their count first, padded to a block. Return (numbers, bytes used, the rest)."""
     data = b""
     while (used := _map_size(data)) is None or len(data) < used:
         chunk = next(chunks, b"")
@@ -126,7 +137,7 @@ def _leading_map(chunks: Iterator[Chunk]) -> tuple[list[int], int, Iterator[Chun
 
 
 def _map_size(data: bytes) -> int | None:
-    """Bytes of the map that ``data`` begins with, its padding included; None if it goes on."""
+    """Bytes of the map at the start of ``data``, with its padding; None if ``data`` does not hold all of it."""
     lines = data.split(b"\n")
     if len(lines) == 1 or len(lines) <= 1 + 2 * _decimal(lines[0]):
         return None
@@ -153,5 +164,5 @@ def _check(extents: list[tuple[int, int]], size: int, stored: int) -> None:
 
 def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > 20:
-        raise FormatError(f"a sparse map holds {text[:40]!r} where a number should be")
+        raise FormatError(f"a sparse map has {text[:40]!r} where a number is expected")
     return int(text)

@@ -1,4 +1,4 @@
-"""ACLs: the text in tars against what setfacl gives files, and what GNU tar and bsdtar make of it."""
+"""ACLs: the text in tars compared with the ACLs that setfacl sets and GNU tar and bsdtar store."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_other_texts(text: bytes) -> None:
 
 
 def example(path: Path, need_tool: NeedTool) -> None:
-    """A directory and a file with ACLs, as setfacl makes them; none of the ids has a name on any host."""
+    """Create a directory and a file with ACLs by setfacl. None of the ids has a name on any host."""
     (path / "d").mkdir()
     (path / "d" / "f").write_bytes(b"x")
     setfacl = need_tool("setfacl")
@@ -98,7 +98,7 @@ def example(path: Path, need_tool: NeedTool) -> None:
 
 
 def acls(path: Path) -> dict[str, bytes]:
-    """All ACLs below, as the kernel has them."""
+    """All ACLs below ``path``, in the kernel's format."""
     return {
         f"{one.relative_to(path)} {name}": os.getxattr(one, name)
         for one in (path / "d", path / "d" / "f")
@@ -114,10 +114,10 @@ def acls(path: Path) -> dict[str, bytes]:
 )
 @pytest.mark.root
 def test_what_setfacl_makes_comes_back(tmp_path: Path, need_tool: NeedTool, command: Sequence[str]) -> None:
-    """The same bytes of the kernel's, and the same words of getfacl's.
+    """The same bytes in the kernel, and the same output of getfacl.
 
-    bsdtar gives a file's header the permissions of its group, not those of the ACL's mask: a mode that is set
-    after the ACL put them into the mask.
+    bsdtar writes the group's permissions into a file's header, not those of the ACL's mask. A mode set after the ACL
+    would put them into the mask.
     """
     example(tmp_path, need_tool)
     need_tool(command[0])
@@ -128,13 +128,13 @@ def test_what_setfacl_makes_comes_back(tmp_path: Path, need_tool: NeedTool, comm
     assert len(acls(tmp_path)) == 3
     assert acls(tmp_path / "root") == acls(tmp_path)
     getfacl = [need_tool("getfacl"), "-n", "-p", "-R", "d"]
-    told = [subprocess.run(getfacl, cwd=cwd, capture_output=True).stdout for cwd in (tmp_path, tmp_path / "root")]
-    assert told[0] == told[1] != b""
+    shown = [subprocess.run(getfacl, cwd=cwd, capture_output=True).stdout for cwd in (tmp_path, tmp_path / "root")]
+    assert shown[0] == shown[1] != b""
 
 
 @pytest.mark.root
 def test_names_without_numbers_are_an_error(tmp_path: Path, need_tool: NeedTool) -> None:
-    """GNU tar writes them without --numeric-owner; whose they are, only the image's own passwd knows."""
+    """GNU tar writes names without --numeric-owner. Only the image's own passwd file maps them to ids."""
     example(tmp_path, need_tool)
     need_tool("tar")
     subprocess.run(["setfacl", "-m", "u:0:rw-", tmp_path / "d" / "f"], check=True)
@@ -145,8 +145,8 @@ def test_names_without_numbers_are_an_error(tmp_path: Path, need_tool: NeedTool)
 
 
 @pytest.mark.root
-def test_an_acl_that_the_kernel_does_not_take_is_told(tmp_path: Path) -> None:
-    """Named entries need a mask (acl(5)): it is not made up."""
+def test_an_acl_that_the_kernel_refuses_is_a_warning(tmp_path: Path) -> None:
+    """Named entries need a mask (acl(5)); none is invented."""
     record = {b"SCHILY.acl.access": b"user::rwx,user:5:rwx,group::r-x,other::r--"}
     warnings: list[str] = []
     layer = BytesLayer(Layer().file(b"f", records=record).tar())

@@ -51,14 +51,14 @@ def test_patterns(patterns: list[str], path: bytes, directory: bool, excluded: b
 
 
 def test_a_directorys_answer_holds_for_older_layers_too() -> None:
-    """What is a directory in a newer layer was one when it was asked about; older kinds do not bring it back."""
+    """A path asked about as a directory stays excluded, even if an older layer has a file there."""
     exclude = Exclude(["cache/"])
     assert exclude(b"cache", directory=True)
     assert exclude(b"cache", directory=False)
 
 
 @pytest.mark.parametrize("pattern", ["!", "\\", "x\\"])
-def test_patterns_that_are_none(pattern: str) -> None:
+def test_invalid_patterns(pattern: str) -> None:
     with pytest.raises(ValueError, match="pattern"):
         Exclude([pattern])
 
@@ -73,7 +73,7 @@ PATTERNS = st.lists(
 
 
 def _odd(pattern: str) -> bool:
-    """Behind a name ``**`` is a ``*`` (gitignore(5)); git lets ``a**`` match ``a/b``, by an optimisation."""
+    """After a name ``**`` means ``*`` (gitignore(5)), but an optimisation in git lets ``a**`` match ``a/b``."""
     return re.search(r"[^/!*]\*\*", pattern) is not None
 
 
@@ -82,7 +82,7 @@ def _odd(pattern: str) -> bool:
 @example(["!a/**", "b", "!a/**"], "a/b/a")
 @given(PATTERNS, st.lists(NAMES, min_size=1, max_size=3).map("/".join))
 def test_git_agrees(patterns: list[str], path: str) -> None:
-    """What ``git status`` would pass over; its index knows no directories, so that only files are asked about."""
+    """Compared with ``git check-ignore``. Git's index has no directories, so only files are asked about."""
     assert Exclude(patterns)(path.encode(), directory=False) is ignored(patterns, path)
 
 

@@ -1,4 +1,4 @@
-"""Rule 6 without a tar: what Links makes of what it is told of a layer."""
+"""Rule 6 without a tar: how Links resolves links from the facts about each layer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Facts:
     index: int
     hidden: dict[bytes, int] = field(default_factory=dict)
     hidden_links: dict[bytes, bytes] = field(default_factory=dict)
-    devices: set[bytes] = field(default_factory=set)
+    device_whiteouts: set[bytes] = field(default_factory=set)
     shown: set[bytes] = field(default_factory=set)
     directories: set[bytes] = field(default_factory=set)
-    killed: set[bytes] = field(default_factory=set)
-    whitened: list[bytes] = field(default_factory=list)
+    hides: set[bytes] = field(default_factory=set)
+    made_whiteouts: list[bytes] = field(default_factory=list)
 
     def make_whiteout(self, path: bytes) -> None:
-        self.whitened.append(path)
+        self.made_whiteouts.append(path)
 
     def shows(self, path: bytes) -> bool:
         return path in self.shown
@@ -33,8 +33,8 @@ class Facts:
     def has_directory(self, path: bytes) -> bool:
         return path in self.directories
 
-    def kills(self, path: bytes) -> bool:
-        return path in self.killed
+    def hides_older(self, path: bytes) -> bool:
+        return path in self.hides
 
 
 def held(links: Links, facts: Facts, *pairs: tuple[bytes, bytes]) -> list[Held]:
@@ -55,14 +55,14 @@ class TestWithinALayer:
     def test_to_what_shows(self) -> None:
         links, facts = Links(), Facts(1, shown={b"t"})
         held(links, facts, (b"l", b"t"), (b"m", b"l"))
-        links.settle(facts)
-        assert not links.wanting
+        links.resolve(facts)
+        assert not links.has_unresolved
         assert outcome(links) == ({}, {b"l": b"t", b"m": b"t"})
 
     def test_to_what_is_hidden(self) -> None:
         links, facts = Links(), Facts(1, hidden={b"t": 99})
         held(links, facts, (b"l", b"t"), (b"m", b"t"))
-        links.settle(facts)
+        links.resolve(facts)
         assert links.bound_in(1) == {Origin(1, 99)}
         assert links.bound_in(0) == set()
         assert outcome(links) == ({Origin(1, 99): b"l"}, {b"m": b"l"})
@@ -71,7 +71,7 @@ class TestWithinALayer:
         links, facts = Links(), Facts(1)
         held(links, facts, (b"l", b"t"))
         facts.hidden[b"t"] = 99
-        links.settle(facts)
+        links.resolve(facts)
         assert outcome(links) == ({Origin(1, 99): b"l"}, {})
 
     @pytest.mark.parametrize("order", sorted(permutations(range(3))), ids=str)
@@ -79,23 +79,23 @@ class TestWithinALayer:
         links, facts = Links(), Facts(1, hidden={b"t": 99})
         pairs = [(b"a", b"t"), (b"b", b"a"), (b"c", b"b")]
         held(links, facts, *(pairs[n] for n in order))
-        links.settle(facts)
+        links.resolve(facts)
         first = pairs[order[0]][0]
         assert outcome(links) == ({Origin(1, 99): first}, {path: first for path, _ in pairs if path != first})
 
     def test_through_hidden_links(self) -> None:
         links, facts = Links(), Facts(1, shown={b"t"}, hidden_links={b"h": b"g", b"g": b"t"})
         held(links, facts, (b"l", b"h"))
-        links.settle(facts)
+        links.resolve(facts)
         assert outcome(links) == ({}, {b"l": b"t"})
 
     def test_to_the_instance_before(self) -> None:
-        """A path twice: the link means what stood there when it was listed."""
+        """A path twice: the link means the file that was there when the link was listed."""
         links, facts = Links(), Facts(1, hidden={b"t": 10})
         held(links, facts, (b"k", b"t"))
         facts.hidden[b"t"] = 20
         held(links, facts, (b"l", b"t"))
-        links.settle(facts)
+        links.resolve(facts)
         assert outcome(links)[0] == {Origin(1, 10): b"k", Origin(1, 20): b"l"}
 
     @pytest.mark.parametrize(
@@ -106,113 +106,113 @@ class TestWithinALayer:
         links, facts = Links(), Facts(1)
         held(links, facts, *pairs)
         with pytest.raises(FormatError, match="only name each other") as caught:
-            links.settle(facts)
+            links.resolve(facts)
         assert (caught.value.path, caught.value.index) == (b"a", 1)
 
     def test_circles_of_hidden_links(self) -> None:
         links, facts = Links(), Facts(1, hidden_links={b"g": b"h", b"h": b"g"})
         held(links, facts, (b"a", b"g"))
         with pytest.raises(FormatError, match="only name each other"):
-            links.settle(facts)
+            links.resolve(facts)
 
     def test_a_directory(self) -> None:
         links, facts = Links(), Facts(1, directories={b"d"})
         held(links, facts, (b"a", b"d"))
         with pytest.raises(FormatError, match="is a directory"):
-            links.settle(facts)
+            links.resolve(facts)
 
     def test_a_device_makes_it_a_whiteout(self) -> None:
-        links, facts = Links(), Facts(1, devices={b"w"})
+        links, facts = Links(), Facts(1, device_whiteouts={b"w"})
         held(links, facts, (b"a", b"w"))
-        links.settle(facts)
-        assert facts.whitened == [b"a"]
+        links.resolve(facts)
+        assert facts.made_whiteouts == [b"a"]
         assert outcome(links) == ({}, {})
 
 
 class TestAcrossLayers:
-    def wanting(self, target: bytes = b"t") -> Links:
+    def unresolved(self, target: bytes = b"t") -> Links:
         links, facts = Links(), Facts(5)
         held(links, facts, (b"l", target), (b"m", target))
-        links.settle(facts)
-        assert links.wanting
+        links.resolve(facts)
+        assert links.has_unresolved
         return links
 
     def test_shown_by_an_older_one(self) -> None:
-        links = self.wanting()
-        links.settle(Facts(4))
-        links.settle(Facts(3, shown={b"t"}))
-        assert not links.wanting
+        links = self.unresolved()
+        links.resolve(Facts(4))
+        links.resolve(Facts(3, shown={b"t"}))
+        assert not links.has_unresolved
         assert outcome(links) == ({}, {b"l": b"t", b"m": b"t"})
 
     def test_hidden_in_an_older_one(self) -> None:
-        links = self.wanting()
-        links.settle(Facts(4, hidden={b"t": 7}))
+        links = self.unresolved()
+        links.resolve(Facts(4, hidden={b"t": 7}))
         assert links.bound_in(4) == {Origin(4, 7)}
         assert outcome(links) == ({Origin(4, 7): b"l"}, {b"m": b"l"})
 
     def test_through_links_of_an_older_one(self) -> None:
-        links = self.wanting()
-        links.settle(Facts(4, hidden_links={b"t": b"u"}))
-        assert links.wanting
-        links.settle(Facts(3, shown={b"t"}, hidden={b"u": 7}))
+        links = self.unresolved()
+        links.resolve(Facts(4, hidden_links={b"t": b"u"}))
+        assert links.has_unresolved
+        links.resolve(Facts(3, shown={b"t"}, hidden={b"u": 7}))
         assert outcome(links) == ({Origin(3, 7): b"l"}, {b"m": b"l"})
 
-    def test_the_layer_that_turns_it_does_not_kill_the_new_target(self) -> None:
-        """The hidden link t -> u is of layer 4, whose whiteout of u acts on older layers but not on its links."""
-        links = self.wanting()
-        links.settle(Facts(4, hidden_links={b"t": b"u"}, killed={b"u"}))
-        links.settle(Facts(3, shown={b"u"}))
+    def test_the_layer_that_turns_it_does_not_hide_the_new_target(self) -> None:
+        """The hidden link t -> u is in layer 4. Its whiteout of u hides older ones, but its own links still see u."""
+        links = self.unresolved()
+        links.resolve(Facts(4, hidden_links={b"t": b"u"}, hides={b"u"}))
+        links.resolve(Facts(3, shown={b"u"}))
         assert outcome(links) == ({}, {b"l": b"u", b"m": b"u"})
 
-    def test_killed_by_a_layer_between(self) -> None:
-        links = self.wanting()
+    def test_hidden_by_a_layer_between(self) -> None:
+        links = self.unresolved()
         with pytest.raises(FormatError, match="'t', is in no layer that it could see") as caught:
-            links.settle(Facts(4, killed={b"t"}))
+            links.resolve(Facts(4, hides={b"t"}))
         assert (caught.value.path, caught.value.index) == (b"l", 5)
 
-    def test_its_own_layer_does_not_kill_it(self) -> None:
-        links, facts = Links(), Facts(5, killed={b"t"})
+    def test_its_own_layer_does_not_hide_it(self) -> None:
+        links, facts = Links(), Facts(5, hides={b"t"})
         held(links, facts, (b"l", b"t"))
-        links.settle(facts)
-        links.settle(Facts(4, shown={b"t"}))
+        links.resolve(facts)
+        links.resolve(Facts(4, shown={b"t"}))
         assert outcome(links) == ({}, {b"l": b"t"})
 
     def test_entry_and_whiteout_in_the_layer_between(self) -> None:
-        links = self.wanting()
-        links.settle(Facts(4, shown={b"t"}, killed={b"t"}))
+        links = self.unresolved()
+        links.resolve(Facts(4, shown={b"t"}, hides={b"t"}))
         assert outcome(links)[1] == {b"l": b"t", b"m": b"t"}
 
     def test_an_older_directory(self) -> None:
-        links = self.wanting()
+        links = self.unresolved()
         with pytest.raises(FormatError, match="is a directory") as caught:
-            links.settle(Facts(4, directories={b"t"}))
+            links.resolve(Facts(4, directories={b"t"}))
         assert caught.value.index == 5
 
     def test_an_older_device_is_nothing_to_link_to(self) -> None:
-        links = self.wanting()
+        links = self.unresolved()
         with pytest.raises(FormatError, match="in no layer"):
-            links.settle(Facts(4, devices={b"t"}, killed={b"t"}))
+            links.resolve(Facts(4, device_whiteouts={b"t"}, hides={b"t"}))
 
     def test_nowhere(self) -> None:
-        links = self.wanting()
-        links.settle(Facts(4))
+        links = self.unresolved()
+        links.resolve(Facts(4))
         with pytest.raises(FormatError, match="in no layer"):
             links.finish()
 
     def test_a_link_that_is_held_in_an_older_layer(self) -> None:
-        links = self.wanting()
+        links = self.unresolved()
         facts = Facts(4, hidden={b"u": 7})
         held(links, facts, (b"t", b"u"))
-        links.settle(facts)
+        links.resolve(facts)
         assert outcome(links) == ({Origin(4, 7): b"l"}, {b"m": b"l", b"t": b"l"})
 
-    def test_fresh_links_are_forgotten_with_their_layer(self) -> None:
+    def test_paths_of_a_layer_are_forgotten_when_it_ends(self) -> None:
         links, facts = Links(), Facts(5, hidden={b"x": 3})
         held(links, facts, (b"l", b"x"))
-        links.settle(facts)
+        links.resolve(facts)
         older = Facts(4, hidden={b"l": 8})
         held(links, older, (b"m", b"l"))
-        links.settle(older)
+        links.resolve(older)
         assert outcome(links)[0] == {Origin(5, 3): b"l", Origin(4, 8): b"m"}
 
 
@@ -221,12 +221,12 @@ class TestOrder:
         links = Links()
         newer, older = Facts(2), Facts(1, hidden={b"t": 7})
         held(links, newer, (b"z", b"t"))
-        links.settle(newer)
+        links.resolve(newer)
         held(links, older, (b"a", b"t"))
-        links.settle(older)
+        links.resolve(older)
         assert outcome(links) == ({Origin(1, 7): b"z"}, {b"a": b"z"})
 
     def test_nothing_held(self) -> None:
         links = Links()
-        links.settle(Facts(0))
-        assert (links.finish(), links.wanting, links.bound_in(0)) == (({}, []), False, set())
+        links.resolve(Facts(0))
+        assert (links.finish(), links.has_unresolved, links.bound_in(0)) == (({}, []), False, set())

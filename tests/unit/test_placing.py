@@ -1,4 +1,4 @@
-"""The verdicts of a LayerView, entry by entry: newest layer first, no byte written."""
+"""The decisions of a LayerView, entry by entry: newest layer first, no byte written."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import pytest
 
 from streamerge.errors import FormatError
 from streamerge.rules.links import Origin
-from streamerge.rules.placing import Decision, LayerView, Merge, RepeatedPath, fingerprint
+from streamerge.rules.placing import Decision, LayerView, MergedTree, RepeatedPath, fingerprint
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support.invariants import check_trie
 from tests.support.layers import Dialect, Layer
 
-KEEP, WAIT, HELD, HIDE, DROP = Decision
+KEEP, WAIT, HOLD, HIDE, DROP = Decision
 
 
-def placed(view: LayerView, layer: Layer, dialect: Dialect = Dialect.PAX) -> list[Decision]:
-    reader, verdicts = TarReader(ChunkStream([layer.tar(dialect)])), []
+def decide_all(view: LayerView, layer: Layer, dialect: Dialect = Dialect.PAX) -> list[Decision]:
+    reader, found = TarReader(ChunkStream([layer.tar(dialect)])), []
     while (entry := reader.next_entry()) is not None:
-        verdicts.append(view.decide(entry))
-        check_trie(view.merge.root, view.index, any_order=view.merge.any_order)
-    return verdicts
+        found.append(view.decide(entry))
+        check_trie(view.tree.root, view.index, any_order=view.tree.any_order)
+    return found
 
 
-def verdicts(layers: Sequence[Layer], *, any_order: bool = False) -> list[list[Decision]]:
-    """Of all layers, newest first, as they are read; ``layers`` are base first."""
-    merge, found = Merge(any_order=any_order), []
+def decisions(layers: Sequence[Layer], *, any_order: bool = False) -> list[list[Decision]]:
+    """The decisions of all layers, newest first as they are read; ``layers`` are base first."""
+    tree, found = MergedTree(any_order=any_order), []
     for index in reversed(range(len(layers))):
-        view = merge.begin(index)
-        found.append(placed(view, layers[index]))
+        view = tree.begin(index)
+        found.append(decide_all(view, layers[index]))
         view.end()
     return found
 
 
-class TestVerdicts:
+class TestDecisions:
     @pytest.mark.parametrize(
         ("layer", "expected"),
         [
@@ -46,9 +46,9 @@ class TestVerdicts:
             (Layer().file(b"d/a").dir(b"d").file(b"d/b"), [WAIT, KEEP, KEEP]),
             (Layer().dir(b"d/e").file(b"d/e/a").dir(b"d").file(b"d/e/b"), [WAIT, WAIT, KEEP, KEEP]),
             (Layer().file(b"t").link(b"l", b"t"), [KEEP, KEEP]),
-            (Layer().link(b"l", b"t").file(b"t"), [HELD, KEEP]),
-            (Layer().file(b"d/t").link(b"l", b"d/t"), [WAIT, HELD]),
-            (Layer().file(b"t").link(b"d/l", b"t").dir(b"d"), [KEEP, HELD, KEEP]),
+            (Layer().link(b"l", b"t").file(b"t"), [HOLD, KEEP]),
+            (Layer().file(b"d/t").link(b"l", b"d/t"), [WAIT, HOLD]),
+            (Layer().file(b"t").link(b"d/l", b"t").dir(b"d"), [KEEP, HOLD, KEEP]),
             (Layer().whiteout(b"a").opaque(b"d").whiteout(b"d/x"), [DROP] * 3),
             (Layer().dir(b"d").dir(b"d").dir(b"d"), [KEEP, DROP, DROP]),
             (Layer().file(b".wh..wh.plnk/1").dir(b".wh..wh.orph"), [HIDE, DROP]),
@@ -56,7 +56,7 @@ class TestVerdicts:
         ],
     )
     def test_of_a_layer_alone(self, layer: Layer, expected: list[Decision]) -> None:
-        assert verdicts([layer]) == [expected]
+        assert decisions([layer]) == [expected]
 
     @pytest.mark.parametrize(
         ("older", "newer", "expected"),
@@ -71,24 +71,24 @@ class TestVerdicts:
             (Layer().file(b"d"), Layer().file(b"d/b"), [HIDE]),
             (Layer().file(b"a").dir(b"").dir(b"d"), Layer().opaque(b""), [HIDE, KEEP, DROP]),
             (Layer().dir(b""), Layer().dir(b""), [DROP]),
-            (Layer().file(b"t").link(b"l", b"t"), Layer().whiteout(b"t"), [HIDE, HELD]),
+            (Layer().file(b"t").link(b"l", b"t"), Layer().whiteout(b"t"), [HIDE, HOLD]),
             (Layer().file(b"t").link(b"l", b"t"), Layer().whiteout(b"l"), [KEEP, HIDE]),
             (Layer().file(b"a").whiteout(b"b"), Layer().file(b"a").file(b"b"), [HIDE, DROP]),
         ],
     )
     def test_below_a_newer_layer(self, older: Layer, newer: Layer, expected: list[Decision]) -> None:
-        assert verdicts([older, newer])[1] == expected
+        assert decisions([older, newer])[1] == expected
 
     def test_any_order_waits_for_no_directory(self) -> None:
         layer = Layer().file(b"d/a").dir(b"d/e").link(b"m", b"d/z").link(b"d/l", b"d/a").dir(b"d")
-        assert verdicts([layer.file(b"d/z")], any_order=True) == [[KEEP, KEEP, HELD, KEEP, KEEP, KEEP]]
+        assert decisions([layer.file(b"d/z")], any_order=True) == [[KEEP, KEEP, HOLD, KEEP, KEEP, KEEP]]
 
     def test_a_middle_layer_records_what_it_hides_of_older_ones(self) -> None:
         layers = [Layer().file(b"a/old"), Layer().file(b"a"), Layer().dir(b"a").file(b"a/new")]
-        assert verdicts(layers) == [[KEEP, KEEP], [HIDE], [HIDE]]
+        assert decisions(layers) == [[KEEP, KEEP], [HIDE], [HIDE]]
 
 
-class TestRepeats:
+class TestRepeatedPaths:
     @pytest.mark.parametrize(
         "layer",
         [
@@ -105,80 +105,80 @@ class TestRepeats:
         ],
     )
     @pytest.mark.parametrize("newer", [Layer(), Layer().dir(b"k")])
-    def test_need_the_headers_first(self, layer: Layer, newer: Layer) -> None:
-        merge = Merge()
-        placed(merge.begin(1), newer)
+    def test_are_refused_without_a_rescan(self, layer: Layer, newer: Layer) -> None:
+        tree = MergedTree()
+        decide_all(tree.begin(1), newer)
         with pytest.raises(RepeatedPath) as caught:
-            placed(merge.begin(0), layer)
+            decide_all(tree.begin(0), layer)
         assert caught.value.path is not None
 
     @pytest.mark.parametrize("newer", [Layer().opaque(b""), Layer().whiteout(b"a"), Layer().file(b"a")])
     @pytest.mark.parametrize("layer", [Layer().file(b"a").dir(b"a"), Layer().dir(b"a").file(b"a")])
-    def test_also_where_hidden_if_kinds_differ(self, newer: Layer, layer: Layer) -> None:
-        merge = Merge()
-        placed(merge.begin(1), newer)
+    def test_are_refused_even_if_hidden_when_kinds_differ(self, newer: Layer, layer: Layer) -> None:
+        tree = MergedTree()
+        decide_all(tree.begin(1), newer)
         with pytest.raises(RepeatedPath):
-            placed(merge.begin(0), layer)
+            decide_all(tree.begin(0), layer)
 
     def test_hidden_files_may_repeat(self) -> None:
-        assert verdicts([Layer().file(b"a").file(b"a"), Layer().file(b"a")])[1] == [HIDE, HIDE]
+        assert decisions([Layer().file(b"a").file(b"a"), Layer().file(b"a")])[1] == [HIDE, HIDE]
 
-    def test_void_entries_are_hidden(self) -> None:
-        view = Merge().begin(0, frozenset({0, 512}))
+    def test_superseded_entries_are_hidden(self) -> None:
+        view = MergedTree().begin(0, frozenset({0, 512}))
         layer = Layer().file(b"a").dir(b"d").file(b"a").dir(b"d", mode=0o700)
-        assert placed(view, layer, Dialect.USTAR) == [HIDE, DROP, KEEP, KEEP]
+        assert decide_all(view, layer, Dialect.USTAR) == [HIDE, DROP, KEEP, KEEP]
 
-    def test_void_whiteouts_do_nothing(self) -> None:
-        merge = Merge()
-        view = merge.begin(1, frozenset({512}))
-        placed(view, Layer().symlink(b"a", b"t").whiteout(b"a/b"), Dialect.USTAR)
-        assert placed(merge.begin(0), Layer().file(b"b")) == [KEEP]
+    def test_superseded_whiteouts_do_nothing(self) -> None:
+        tree = MergedTree()
+        view = tree.begin(1, frozenset({512}))
+        decide_all(view, Layer().symlink(b"a", b"t").whiteout(b"a/b"), Dialect.USTAR)
+        assert decide_all(tree.begin(0), Layer().file(b"b")) == [KEEP]
 
 
 class TestWhatWaits:
     def test_is_released_parents_first(self) -> None:
-        merge = Merge()
-        view = merge.begin(0)
-        assert placed(view, Layer().dir(b"a/b/c").dir(b"a/b").dir(b"a/x"), Dialect.USTAR) == [WAIT] * 3
-        assert merge.take_released() == []
-        assert placed(view, Layer().dir(b"a"), Dialect.USTAR) == [KEEP]
-        released = merge.take_released()
-        assert sorted(inode.offset for inode in released) == [0, 512, 1024]
+        tree = MergedTree()
+        view = tree.begin(0)
+        assert decide_all(view, Layer().dir(b"a/b/c").dir(b"a/b").dir(b"a/x"), Dialect.USTAR) == [WAIT] * 3
+        assert tree.take_released() == []
+        assert decide_all(view, Layer().dir(b"a"), Dialect.USTAR) == [KEEP]
+        released = tree.take_released()
+        assert sorted(origin.offset for origin in released) == [0, 512, 1024]
         assert released.index(Origin(0, 512)) < released.index(Origin(0, 0))
-        assert merge.take_released() == []
-        assert [path for path, _ in merge.unlisted()] == [b""]
+        assert tree.take_released() == []
+        assert [path for path, _ in tree.unlisted()] == [b""]
 
-    def test_or_is_unlisted_in_the_end(self) -> None:
-        merge = Merge()
-        placed(merge.begin(0), Layer().dir(b"a/b").file(b"c/d/e"), Dialect.USTAR)
-        assert list(merge.unlisted()) == [
+    def test_is_unlisted_if_never_released(self) -> None:
+        tree = MergedTree()
+        decide_all(tree.begin(0), Layer().dir(b"a/b").file(b"c/d/e"), Dialect.USTAR)
+        assert list(tree.unlisted()) == [
             (b"", None), (b"a", None), (b"a/b", Origin(0, 0)), (b"c", None), (b"c/d", None)
         ]  # fmt: skip
-        assert list(merge.unlisted()) == [(b"", None)]
+        assert list(tree.unlisted()) == [(b"", None)]
 
     def test_a_listed_root_is_not_unlisted(self) -> None:
-        merge = Merge()
-        placed(merge.begin(0), Layer().dir(b""))
-        assert list(merge.unlisted()) == []
+        tree = MergedTree()
+        decide_all(tree.begin(0), Layer().dir(b""))
+        assert list(tree.unlisted()) == []
 
 
 class TestErrors:
     @pytest.mark.parametrize("layer", [Layer().file(b"."), Layer().symlink(b"/", b"t"), Layer().link(b"./", b"t")])
     @pytest.mark.parametrize("newer", [Layer(), Layer().opaque(b"")])
     def test_the_root_is_a_directory(self, layer: Layer, newer: Layer) -> None:
-        merge = Merge()
-        placed(merge.begin(1), newer)
+        tree = MergedTree()
+        decide_all(tree.begin(1), newer)
         with pytest.raises(FormatError, match="root is a directory"):
-            placed(merge.begin(0), layer)
+            decide_all(tree.begin(0), layer)
 
     def test_warnings_say_where(self) -> None:
-        heard: list[tuple[int, bytes, str]] = []
-        merge = Merge(warn=lambda index, path, text: heard.append((index, path, text)))
-        placed(merge.begin(2), Layer().file(b"d/a"))
-        placed(merge.begin(1), Layer().fifo(b"d"))
-        placed(merge.begin(0), Layer().file(b"d"))
-        assert [(index, path) for index, path, _ in heard] == [(1, b"d")]
-        assert "so this fifo gives way to a directory" in heard[0][2]
+        warnings: list[tuple[int, bytes, str]] = []
+        tree = MergedTree(warn=lambda index, path, text: warnings.append((index, path, text)))
+        decide_all(tree.begin(2), Layer().file(b"d/a"))
+        decide_all(tree.begin(1), Layer().fifo(b"d"))
+        decide_all(tree.begin(0), Layer().file(b"d"))
+        assert [(index, path) for index, path, _ in warnings] == [(1, b"d")]
+        assert "so this fifo gives way to a directory" in warnings[0][2]
 
 
 class TestFingerprint:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streamerge import Report, StreamergeError, TarSink, Whiteouts
 from streamerge import merge as merge_layers
 from streamerge.engine.scan import Counts, ScanHooks, files_of, scan
-from streamerge.rules.placing import Merge
+from streamerge.rules.placing import MergedTree
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer
@@ -220,7 +220,7 @@ def test_hidden_entries_after_a_stepped_one_are_not_stepped() -> None:
     for number in range(50):
         older = older.file(b"d/e/%d" % number, b"x" * 600)
     reader = TarReader(ChunkStream([older.tar()]))
-    merge = Merge()
+    merge = MergedTree()
     newer = merge.begin(1)
     for entry in iter(TarReader(ChunkStream([Layer().whiteout(b"d").tar()])).next_entry, None):
         newer.decide(entry)

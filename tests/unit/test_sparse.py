@@ -1,4 +1,4 @@
-"""Sparse files: GNU tar's four ways to store one, holes that are holes, and maps that lie."""
+"""Sparse files: GNU tar's four formats, holes that stay holes, and wrong maps."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make(path: Path, shape: str) -> None:
 def test_what_gnu_tar_stores_comes_back_with_its_holes(
     tmp_path: Path, need_tool: NeedTool, options: list[str], shape: str
 ) -> None:
-    """With a file before and one behind: the map and the body end where they should."""
+    """With a file before and after it: the map and the body end at the right byte."""
     for name in ("a", "z"):
         (tmp_path / name).write_bytes(name.encode() * 700)
     make(tmp_path / "hole", shape)
@@ -91,7 +91,7 @@ def test_what_gnu_tar_stores_comes_back_with_its_holes(
 
 
 def data_of(path: Path) -> list[tuple[int, bytes]]:
-    """The bytes of a sparse file that are no zeros, page by page; holes are passed over."""
+    """The non-zero bytes of a sparse file, page by page; holes are skipped."""
     found: list[tuple[int, bytes]] = []
     with path.open("rb") as file:
         end = at = 0
@@ -109,7 +109,7 @@ def data_of(path: Path) -> list[tuple[int, bytes]]:
 
 
 @EVERY_DIALECT
-def test_what_is_cut_into_small_chunks(tmp_path: Path, need_tool: NeedTool, options: list[str]) -> None:
+def test_small_chunks(tmp_path: Path, need_tool: NeedTool, options: list[str]) -> None:
     make(tmp_path / "hole", "five hundred extents")
     command: list[str | Path] = [
         need_tool("tar"),
@@ -129,7 +129,7 @@ def test_what_is_cut_into_small_chunks(tmp_path: Path, need_tool: NeedTool, opti
 
 @EVERY_DIALECT
 def test_a_sparse_file_that_is_promoted(tmp_path: Path, need_tool: NeedTool, options: list[str]) -> None:
-    """Its map goes with it, also where the map stands behind the header."""
+    """Its map is kept, also if it follows the header."""
     make(tmp_path / "a", "five hundred extents")
     os.link(tmp_path / "a", tmp_path / "b")
     command: list[str | Path] = [
@@ -154,7 +154,7 @@ def test_a_sparse_file_that_is_promoted(tmp_path: Path, need_tool: NeedTool, opt
 
 
 def test_extents_are_written_and_holes_left(tmp_path: Path) -> None:
-    """Zeros that a tar stores are data; what it does not store is never written."""
+    """Zeros stored in a tar are data; holes are never written."""
     records = {b"GNU.sparse.map": b"0,4096,1048576,4096", b"GNU.sparse.size": b"2097152"}
     layer = Layer().file(b"f", bytes(8192), records=records)
     merge([BytesLayer(layer.tar())], DirectorySink(str(tmp_path / "root"), fsync=False))
@@ -166,7 +166,7 @@ def test_extents_are_written_and_holes_left(tmp_path: Path) -> None:
 
 
 def read(layer: Layer, chunk: int = 1 << 16) -> tuple[int, list[tuple[int, bytes]]]:
-    """Size and pieces, adjacent ones united, of the first entry."""
+    """The size and pieces of the first entry; adjacent pieces are joined."""
     reader = TarReader(ChunkStream(chunks(layer.tar(), chunk)))
     entry = reader.next_entry()
     assert entry is not None
@@ -232,8 +232,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_maps_that_lie(tmp_path: Path, name: str) -> None:
-    """An error that names the path, wherever it is found, and nothing is left."""
+def test_wrong_maps(tmp_path: Path, name: str) -> None:
+    """The error names the path, and no output is left."""
     with pytest.raises((FormatError, ValueError)):
         read(BAD[name])
     with pytest.raises(StreamergeError, match="f: "):
@@ -242,7 +242,7 @@ def test_maps_that_lie(tmp_path: Path, name: str) -> None:
 
 
 def test_a_map_is_bounded() -> None:
-    """A mebibyte of map, 50,000 extents or more, is as much as is held in memory."""
+    """At most a mebibyte of map is held in memory: 50,000 extents or more."""
     fits = b"".join(b"%d\n0\n" % n for n in range(100_000))
     assert len(fits) < 1 << 20
     assert read(leading(b"100000\n" + fits, b"100000", b"")) == (100000, [])
@@ -252,7 +252,7 @@ def test_a_map_is_bounded() -> None:
 
 
 def test_a_body_that_ends_early() -> None:
-    """What the reader expectations, the pieces still check."""
+    """The reader already guarantees the size; ``pieces`` checks it again."""
     reader = TarReader(ChunkStream([listed(b"0,5", b"5", b"abcde").tar()]))
     entry = reader.next_entry()
     assert isinstance(entry, Entry)

@@ -1,4 +1,4 @@
-"""Encoding: what is encoded reads back as it was, by us and by the tools of others."""
+"""Encoding: encoded entries read back unchanged, by streamerge and by other tools."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from streamerge.entry import Entry, Kind
 from streamerge.streams import ChunkStream
 from streamerge.tar.encode import encode, end_of_archive, implicit_directory, raw
+from streamerge.tar.fields import DEVICES, MTIME, OWNER_NAMES, OWNERS, PREFIX, SIZE, TYPE
 from streamerge.tar.header import has_plain_sum
 from streamerge.tar.reader import TarReader
 from tests.support.layers import SECOND, Dialect, EntrySpec, Layer
@@ -50,10 +51,10 @@ def read(data: bytes) -> list[Entry]:
     return entries
 
 
-def says(entry: Entry) -> tuple[object, ...]:
-    """All that an entry says, but not how."""
+def contents(entry: Entry) -> tuple[object, ...]:
+    """Everything in an entry that matters, independent of its encoding."""
     header = entry.header
-    numbers = tuple(header[start:end] for start, end in ((100, 124), (136, 148), (265, 329), (329, 345)))
+    numbers = tuple(header[field] for field in (OWNERS, MTIME, OWNER_NAMES, DEVICES))
     records = {key: value for key, value in entry.records.items() if key not in (b"path", b"linkpath")}
     return entry.path, entry.kind, entry.size, entry.target, numbers, records
 
@@ -68,7 +69,7 @@ def built(layer: Layer, dialect: Dialect, prefix: bytes = b"") -> list[Entry]:
 
 def assert_round_trip(entry: Entry) -> None:
     (again,) = read(encode(entry) + bytes(entry.size + -entry.size % 512))
-    assert says(again) == says(entry)
+    assert contents(again) == contents(entry)
     assert encode(again) == encode(entry)
     assert has_plain_sum(encode(entry)[:512])
     assert again.verbatim
@@ -99,22 +100,22 @@ class TestRoundTrips:
         (again,) = read(encode(entry))
         assert (again.path, again.target) == (name, target if entry.target else b"")
 
-    def test_a_prefix_does_not_stay(self) -> None:
+    def test_a_prefix_is_cleared(self) -> None:
         (entry,) = read(Layer().file(b"p" * 90 + b"/" + b"n" * 90).tar(Dialect.USTAR))
         assert_round_trip(entry.renamed(b"m"))
-        assert encode(entry)[345:500] == bytes(155)
+        assert encode(entry)[PREFIX] == bytes(155)
 
     @pytest.mark.parametrize("flag", [b"\0", b"0"])
-    def test_a_v7_directory_says_so(self, flag: bytes) -> None:
-        """Found here: with the flag ``0`` it kept that flag, and only its slash told it from a file."""
+    def test_a_v7_directory_gets_the_flag(self, flag: bytes) -> None:
+        """Regression: with the flag ``0`` it kept that flag, and only its slash distinguished it from a file."""
         (entry,) = read(Layer().entry(EntrySpec(SpecKind.FILE, b"d/", typeflag=flag)).tar(Dialect.USTAR))
-        assert encode(entry)[156:157] == b"5"
+        assert encode(entry)[TYPE] == b"5"
         assert_round_trip(entry)
 
     @pytest.mark.parametrize("flag", [b"7", b"\0", b"V", b"\xff"])
     def test_unknown_flags_become_files(self, flag: bytes) -> None:
         (entry,) = read(Layer().entry(EntrySpec(SpecKind.FILE, b"./f", data=b"x", typeflag=flag)).tar(Dialect.USTAR))
-        assert encode(entry)[156:157] == b"0"
+        assert encode(entry)[TYPE] == b"0"
         assert_round_trip(entry)
 
     def test_a_size_without_a_body_is_no_size(self) -> None:
@@ -122,7 +123,7 @@ class TestRoundTrips:
             records = ((key, b"4096"),) if key else ()
             (entry,) = read(Layer().entry(EntrySpec(SpecKind.DIR, b"./d", size=4096, records=records)).tar())
             (again,) = read(encode(entry))
-            assert again.header[124:136] == b"00000000000\0"
+            assert again.header[SIZE] == b"00000000000\0"
             assert b"size" not in again.records
 
     def test_records_are_kept_in_order_and_names_replaced(self) -> None:
@@ -134,7 +135,7 @@ class TestRoundTrips:
 
     @pytest.mark.parametrize("size", range(60, 130))
     def test_record_lengths_that_change_their_own_length(self, size: int) -> None:
-        """99 and 100, 999 and 1000: where the digits count themselves."""
+        """Lengths near 100 and 1000: the digits are part of the length."""
         for value in (b"v" * size, b"v" * (size + 900)):
             (entry,) = read(Layer().file(b"./f", records={b"k": value}).tar())
             (again,) = read(encode(entry))
@@ -150,18 +151,18 @@ class TestRoundTrips:
 
 
 class TestRaw:
-    def test_is_what_came_where_it_may_be(self) -> None:
+    def test_verbatim_entries_are_unchanged(self) -> None:
         data = Layer().file(b"n" * 120, b"").tar(Dialect.GNU, end=False)
         (entry,) = read(data)
         assert raw(entry) == data
         assert raw(entry.renamed(b"m")) == encode(entry) != data
 
-    def test_is_encoded_where_not(self) -> None:
+    def test_other_entries_are_encoded(self) -> None:
         (entry,) = read(Layer().file(b"./a").tar())
         assert raw(entry) == encode(entry)
 
 
-class TestWhatWeMake:
+class TestNewEntries:
     @pytest.mark.parametrize("mtime", [0, 1_700_000_000, 8**11 - 1])
     @pytest.mark.parametrize("path", [b"", b"d", b"d/e", b"n" * 101, LATIN])
     def test_implicit_directories(self, path: bytes, mtime: int) -> None:
@@ -184,7 +185,7 @@ class TestWhatWeMake:
 
 
 def everything(dialect: Dialect) -> Layer:
-    """One entry of each kind under each name, all under a prefix that makes us encode them anew."""
+    """One entry of each kind under each name, with a prefix that forces a new encoding."""
     layer = Layer()
     for number, name in enumerate(NAMES):
         try:
@@ -209,7 +210,7 @@ def reencoded(layer: Layer, dialect: Dialect) -> bytes:
 
 
 def expected(layer: Layer) -> Tree:
-    """What a tool makes of the layer in an empty directory, where nobody says how directories are."""
+    """The tree that a tool extracts from the layer, without directories: no entry gives their metadata."""
     return undated(merge([layer]))
 
 

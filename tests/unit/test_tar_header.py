@@ -1,4 +1,4 @@
-"""Headers and records: numbers, sums, names, sizes; what is refused."""
+"""Headers and records: numbers, sums, names, sizes, and which of them are refused."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ SPEC = EntrySpec(SpecKind.FILE, b"a")
 
 
 def block(**fields: bytes) -> bytes:
-    """A header with a right sum; ``fields`` are put in as they are: ``size=b"..."``."""
+    """A header with a right sum; ``fields`` are written byte for byte: ``size=b"..."``."""
     return block_of(SPEC, Dialect.USTAR, **fields)
 
 
 def block_of(spec: EntrySpec, dialect: Dialect, **fields: bytes) -> bytes:
-    places = {"mode": 100, "uid": 108, "gid": 116, "size": 124, "mtime": 136, "flag": 156, "target": 157,
+    starts = {"mode": 100, "uid": 108, "gid": 116, "size": 124, "mtime": 136, "flag": 156, "target": 157,
               "magic": 257, "major": 329, "minor": 337, "prefix": 345, "name": 0}  # fmt: skip
     data = bytearray(header(spec, dialect, spec.path, spec.target))
     for name, value in fields.items():
-        data[places[name] : places[name] + len(value)] = value
+        data[starts[name] : starts[name] + len(value)] = value
     return summed(data)
 
 
@@ -130,8 +130,8 @@ class TestSums:
         assert signed_sum(data) == sum(byte - 256 * (byte > 127) for byte in blanked)
 
     @given(st.binary(min_size=512, max_size=512), st.integers(-300, 300), st.booleans())
-    def test_expected_sums_know_a_plain_sum(self, data: bytes, off: int, signed: bool) -> None:
-        """The oracle is the plain sum; what is off by a little, or summed over signed bytes, is not plain."""
+    def test_expected_sums_recognise_a_plain_sum(self, data: bytes, off: int, signed: bool) -> None:
+        """The oracle is the plain sum. A sum that is a little off, or over signed bytes, is not plain."""
         total = (signed_sum(data) if signed else unsigned_sum(data)) + off
         field = b"%06o\0 " % total if total >= 0 else b"-%05o\0 " % -total
         data = data[:148] + field + data[156:]
@@ -181,7 +181,7 @@ class TestCheckNumbers:
         with pytest.raises(FormatError, match=f"^{name}: a number field holds"):
             check_numbers(block(**{name: b"12x4567"}))
 
-    def test_size_is_not_its_business(self) -> None:
+    def test_the_size_is_not_checked(self) -> None:
         check_numbers(block(size=b"12x4567"))
 
 
@@ -203,7 +203,7 @@ class TestRecords:
     )
     def test_examples(self, data: bytes, records: dict[bytes, bytes] | None) -> None:
         if records is None:
-            with pytest.raises(FormatError, match="lies"):
+            with pytest.raises(FormatError, match="wrong"):
                 parse_records(data)
         else:
             assert parse_records(data) == records
@@ -219,7 +219,7 @@ class TestRecords:
         assert parse_records(data) == records
 
     @given(st.dictionaries(st.sampled_from([b"a", b"bc"]), st.binary(max_size=120), min_size=1), st.data())
-    def test_cut_anywhere_it_lies(self, records: dict[bytes, bytes], data: st.DataObject) -> None:
+    def test_cut_anywhere_the_length_is_wrong(self, records: dict[bytes, bytes], data: st.DataObject) -> None:
         body = pax_body(records.items())
         whole = {0}
         for key, value in records.items():
@@ -237,39 +237,39 @@ class TestRecords:
             (b"6\ta=b\n", "does not begin with its length"),
             (b"1" * 30 + b" a=b\n", "does not begin with its length"),
             (b"\xb2 a=b\n", "does not begin with its length"),
-            (b"5 a=b\n", "lies"),
-            (b"7 a=b\n", "lies"),
-            (b"9999999999999999999 a=b\n", "lies"),
-            (b"0 a=b\n", "lies"),
-            (b"2 a=b\n", "lies"),
-            (b"3 \n", "lies"),
-            (b"6 a=b\0", "lies"),
+            (b"5 a=b\n", "wrong"),
+            (b"7 a=b\n", "wrong"),
+            (b"9999999999999999999 a=b\n", "wrong"),
+            (b"0 a=b\n", "wrong"),
+            (b"2 a=b\n", "wrong"),
+            (b"3 \n", "wrong"),
+            (b"6 a=b\0", "wrong"),
             (b"5 ab\n", "KEY=VALUE"),
             (b"5 =b\n", "KEY=VALUE"),
             (b"6 a=b\n\0\0\0", "does not begin"),
         ],
     )
-    def test_lies(self, data: bytes, match: str) -> None:
+    def test_wrong_lengths(self, data: bytes, match: str) -> None:
         with pytest.raises(FormatError, match=match):
             parse_records(data)
 
     def test_a_sparse_map_of_pairs_is_one_record(self) -> None:
-        """Found here: of format 0.0, which repeats its keys, only the last extent was kept."""
+        """Regression: only the last extent of format 0.0, which repeats its keys, was kept."""
         pairs = [(b"GNU.sparse.offset", b"0"), (b"GNU.sparse.numbytes", b"5"), (b"k", b"v"),
                  (b"GNU.sparse.offset", b"100"), (b"GNU.sparse.numbytes", b"7")]  # fmt: skip
         assert parse_records(pax_body(pairs)) == {b"k": b"v", b"GNU.sparse.map": b"0,5,100,7"}
 
 
 class TestEffectiveRecords:
-    def test_own_records_cover_globals(self) -> None:
+    def test_own_records_override_globals(self) -> None:
         extras = Extras(records={b"uid": b"1"}, globals={b"uid": b"2", b"gid": b"3"})
         assert effective_records(extras) == {b"uid": b"1", b"gid": b"3"}
 
     @pytest.mark.parametrize("key", [b"path", b"linkpath", b"uid", b"gid", b"size", b"mtime", b"uname", b"comment"])
-    def test_an_empty_value_takes_back(self, key: bytes) -> None:
+    def test_an_empty_value_cancels_a_global(self, key: bytes) -> None:
         assert effective_records(Extras(records={key: b""}, globals={key: b"5"})) == {}
 
-    def test_but_an_empty_xattr_is_one(self) -> None:
+    def test_an_empty_xattr_is_kept(self) -> None:
         assert effective_records(Extras(records={b"SCHILY.xattr.user.a": b""})) == {b"SCHILY.xattr.user.a": b""}
 
     @pytest.mark.parametrize("value", [b"0", b"1.5", b"-1.5", b"1.", b"9000000000", b"-2.000000001"])
@@ -281,14 +281,14 @@ class TestEffectiveRecords:
         "value", [b"x", b"-", b".5", b"1e9", b" 1", b"1 ", b"1\n", b"1" * 21, b"1.-5", b"--1", b"\xb2"]
     )
     def test_no_numbers(self, key: bytes, value: bytes) -> None:
-        with pytest.raises(FormatError, match=f"PAX {key.decode()}: .*is no number"):
+        with pytest.raises(FormatError, match=f"PAX {key.decode()}: .*is not a number"):
             effective_records(Extras(records={key: value}))
 
     @pytest.mark.parametrize(
         ("key", "value"), [(b"size", b"-1"), (b"size", b"1.5"), (b"uid", b"1.5"), (b"gid", b"0.0")]
     )
     def test_numbers_of_the_wrong_kind(self, key: bytes, value: bytes) -> None:
-        with pytest.raises(FormatError, match="is no number"):
+        with pytest.raises(FormatError, match="is not a number"):
             effective_records(Extras(records={key: value}))
 
 
@@ -297,7 +297,7 @@ def parsed(data: bytes, **extras: object) -> Entry:
 
 
 def entry_or_none(data: bytes) -> Entry | None:
-    """None where the header is refused as it should be; anything but a FormatError goes through."""
+    """The entry, or None if the header is refused with a FormatError. Any other error is raised."""
     try:
         return parse_entry(data)
     except FormatError:
@@ -317,7 +317,7 @@ class TestParseEntry:
         assert entry.target == (b"t" if kind in (Kind.HARDLINK, Kind.SYMLINK) else b"")
 
     @pytest.mark.parametrize("flag", [b"0", b"\0"])
-    def test_a_trailing_slash_is_v7s_directory(self, flag: bytes) -> None:
+    def test_a_trailing_slash_is_a_directory_in_v7(self, flag: bytes) -> None:
         entry = parsed(block(flag=flag, name=b"d/"))
         assert (entry.kind, entry.path, entry.verbatim) == (Kind.DIRECTORY, b"d", False)
         assert parsed(block(flag=b"7", name=b"d/")).kind is Kind.FILE
@@ -333,35 +333,35 @@ class TestParseEntry:
         ("size", "shown"), [(b"\xff" * 12, "-1"), (b"\x80" + b"\x7f" * 11, str(int.from_bytes(b"\x7f" * 11, "big")))]
     )
     @pytest.mark.parametrize("flag", [b"0", b"5"])
-    def test_sizes_that_cannot_be(self, size: bytes, shown: str, flag: bytes) -> None:
-        with pytest.raises(FormatError, match=f"a size of {shown} bytes cannot be"):
+    def test_sizes_out_of_range(self, size: bytes, shown: str, flag: bytes) -> None:
+        with pytest.raises(FormatError, match=f"a size of {shown} bytes is out of range"):
             parsed(block(size=size, flag=flag))
 
     def test_the_greatest_size(self) -> None:
         assert parsed(block(size=b"\x80" + (1 << 62).to_bytes(11, "big"))).size == 1 << 62
         assert parsed(block(size=b"777777777777")).size == 8**12 - 1
-        with pytest.raises(FormatError, match="cannot be"):
+        with pytest.raises(FormatError, match="out of range"):
             parsed(block(size=b"\x80" + ((1 << 62) + 1).to_bytes(11, "big")))
-        with pytest.raises(FormatError, match="cannot be"):
+        with pytest.raises(FormatError, match="out of range"):
             parsed(block(), records={b"size": b"9" * 20})
 
-    def test_a_record_is_stronger_than_the_field(self) -> None:
+    def test_a_record_overrides_the_field(self) -> None:
         assert parsed(block(size=b"00000000005\0"), records={b"size": b"9000000000"}).size == 9_000_000_000
 
     @pytest.mark.parametrize("name", ["major", "minor"])
-    def test_device_numbers_are_looked_at_where_they_count(self, name: str) -> None:
+    def test_device_numbers_are_checked_only_for_devices(self, name: str) -> None:
         bad = {name: b"12x4567"}
         with pytest.raises(FormatError, match=f"dev{name}: a number field"):
             parsed(block(flag=b"3", **bad))
         assert parsed(block(**bad)).kind is Kind.FILE
 
     @pytest.mark.parametrize("dialect", [Dialect.USTAR, Dialect.PAX])
-    def test_a_prefix_of_posix(self, dialect: Dialect) -> None:
+    def test_posix_has_a_prefix(self, dialect: Dialect) -> None:
         assert parsed(block_of(SPEC, dialect, prefix=b"p/q")).path == b"p/q/a"
 
     @pytest.mark.parametrize("dialect", [Dialect.GNU, Dialect.V7])
-    def test_no_prefix_of_others(self, dialect: Dialect) -> None:
-        """GNU keeps times and sparse maps there."""
+    def test_other_dialects_have_no_prefix(self, dialect: Dialect) -> None:
+        """GNU headers have times and sparse maps there."""
         assert parsed(block_of(SPEC, dialect, prefix=b"13371337")).path == b"a"
 
     def test_names_that_fill_their_fields(self) -> None:
@@ -370,14 +370,14 @@ class TestParseEntry:
         assert (entry.path, entry.target) == (b"p" * 155 + b"/" + b"n" * 100, b"t" * 100)
         assert entry.verbatim
 
-    def test_which_name_is_strongest(self) -> None:
+    def test_which_name_wins(self) -> None:
         data = block(flag=b"2", target=b"t")
         assert parsed(data, long_name=b"L", long_target=b"K").path == b"L"
         assert parsed(data, long_name=b"L", long_target=b"K").target == b"K"
         both = parsed(data, long_name=b"L", long_target=b"K", records={b"path": b"x", b"linkpath": b"y"})
         assert (both.path, both.target) == (b"x", b"y")
-        covered = parsed(data, long_name=b"L", long_target=b"K", globals={b"path": b"x", b"linkpath": b"y"})
-        assert (covered.path, covered.target) == (b"L", b"K")
+        overridden = parsed(data, long_name=b"L", long_target=b"K", globals={b"path": b"x", b"linkpath": b"y"})
+        assert (overridden.path, overridden.target) == (b"L", b"K")
         assert parsed(data, globals={b"path": b"x", b"linkpath": b"y"}).path == b"x"
         assert parsed(data, records={b"path": b"p", b"GNU.sparse.name": b"s"}).path == b"s"
         assert parsed(data, records={b"path": b""}, globals={b"path": b"g"}).path == b"a"
@@ -403,14 +403,14 @@ class TestParseEntry:
             ({"flag": b"2", "target": b"./t/"}, True),
         ],
     )
-    def test_what_may_be_written_as_it_came(self, fields: dict[str, bytes], verbatim: bool) -> None:
+    def test_verbatim(self, fields: dict[str, bytes], verbatim: bool) -> None:
         assert parsed(block(**fields)).verbatim is verbatim
 
     def test_globals_must_be_folded(self) -> None:
         entry = parsed(block(), globals={b"uid": b"7"})
         assert (entry.records, entry.verbatim) == ({b"uid": b"7"}, False)
 
-    def test_signed_sums_are_written_anew(self) -> None:
+    def test_signed_sums_are_not_verbatim(self) -> None:
         data = bytearray(block(name=b"\xe9"))
         data[148:156] = b"%06o\0 " % signed_sum(bytes(data))
         assert has_valid_sum(bytes(data))
@@ -452,12 +452,12 @@ class TestParseEntry:
         assert entry is None or 0 <= entry.size <= 1 << 62
 
     @given(st.sampled_from(list(Dialect)), st.data())
-    def test_mutilated_headers_are_entries_or_refused(self, dialect: Dialect, data: st.DataObject) -> None:
+    def test_damaged_headers_are_entries_or_refused(self, dialect: Dialect, data: st.DataObject) -> None:
         whole = Layer().file(b"abc", b"").symlink(b"s", b"t").tar(dialect, end=False)
         start = data.draw(st.sampled_from([0, 512]))
-        wound = data.draw(st.dictionaries(st.integers(0, 511), st.integers(0, 255), max_size=6))
+        damage = data.draw(st.dictionaries(st.integers(0, 511), st.integers(0, 255), max_size=6))
         cut = bytearray(whole[start : start + 512])
-        for at, value in wound.items():
+        for at, value in damage.items():
             cut[at] = value
         entry = entry_or_none(summed(cut))
         assert entry is None or entry.header == summed(cut)

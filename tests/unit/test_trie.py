@@ -1,4 +1,4 @@
-"""The trie, step by step and in storms; its invariants after every step."""
+"""The trie, step by step and with random layers; its invariants after every step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from streamerge.errors import StreamergeError
 from streamerge.interfaces import Stream
-from streamerge.rules.placing import LayerView, Merge, RepeatedPath
-from streamerge.rules.trie import SEALED, WAITING, WHITED, WRITTEN, Child, Node, directories, leaf, leaf_layer
+from streamerge.rules.placing import LayerView, MergedTree, RepeatedPath
+from streamerge.rules.trie import SEALED, WAITING, WHITEOUT, WRITTEN, Child, Node, directories, leaf, leaf_layer
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support import model
@@ -21,14 +21,14 @@ from tests.support.strategies import stacks
 
 
 class TestLeaves:
-    @given(st.integers(0, 1 << 40), st.sampled_from([WHITED, WRITTEN, WAITING]))
+    @given(st.integers(0, 1 << 40), st.sampled_from([WHITEOUT, WRITTEN, WAITING]))
     def test_hold_layer_and_mark(self, layer: int, mark: int) -> None:
         assert leaf_layer(leaf(layer, mark)) == layer
         assert leaf(layer, mark) & 3 == mark
 
     @given(st.integers(0, 1000), st.integers(0, 1000))
     def test_order_as_their_layers(self, one: int, other: int) -> None:
-        assert (one < other) == (leaf(one, WAITING) < leaf(other, WHITED))
+        assert (one < other) == (leaf(one, WAITING) < leaf(other, WHITEOUT))
 
 
 class TestNode:
@@ -77,7 +77,7 @@ class TestNode:
     def test_white_out(self) -> None:
         root = Node()
         root.white_out(b"new", 3)
-        assert root.children[b"new"] == leaf(3, WHITED)
+        assert root.children[b"new"] == leaf(3, WHITEOUT)
         root.children[b"leaf"] = leaf(5, WRITTEN)
         root.white_out(b"leaf", 3)
         assert root.children[b"leaf"] == leaf(5, WRITTEN)
@@ -111,63 +111,63 @@ class TestDirectories:
         assert all(len(one) < len(other) for one, other in pairwise(paths))
 
 
-def placed(merge: Merge, view: LayerView, stream: Stream) -> None:
-    """Place all entries of a layer, and check the trie after each."""
+def decide_all(tree: MergedTree, view: LayerView, stream: Stream) -> None:
+    """Decide all entries of a layer, and check the trie after each."""
     reader = TarReader(stream)
     while (entry := reader.next_entry()) is not None:
         view.decide(entry)
-        merge.take_released()
-        check_trie(merge.root, view.index, any_order=merge.any_order)
+        tree.take_released()
+        check_trie(tree.root, view.index, any_order=tree.any_order)
 
 
-class TestStorms:
-    """After every entry of random stacks all invariants hold, also where the layer is refused half way."""
+class TestRandomLayers:
+    """All invariants hold after every entry of random stacks, even if a layer is refused half way."""
 
     @given(stacks(valid=False), st.booleans())
     def test_invariants(self, layers: list[Layer], any_order: bool) -> None:
-        merge = Merge(any_order=any_order)
+        tree = MergedTree(any_order=any_order)
         for index in reversed(range(len(layers))):
-            view = merge.begin(index)
+            view = tree.begin(index)
             try:
-                placed(merge, view, ChunkStream([layers[index].tar()]))
+                decide_all(tree, view, ChunkStream([layers[index].tar()]))
                 view.end()
             except StreamergeError:
-                assert check_trie(merge.root, index, any_order=any_order) >= 0
+                assert check_trie(tree.root, index, any_order=any_order) >= 0
                 return
-        unlisted = [path for path, _ in merge.unlisted()]
+        unlisted = [path for path, _ in tree.unlisted()]
         assert len(set(unlisted)) == len(unlisted)
-        assert all(node.written for _, node in directories(merge.root))
+        assert all(node.written for _, node in directories(tree.root))
 
     @given(stacks(dialect=Dialect.GNU))
     def test_what_shows_is_what_the_trie_says(self, layers: list[Layer]) -> None:
-        merge = Merge()
+        tree = MergedTree()
         try:
             for index in reversed(range(len(layers))):
-                view = merge.begin(index)
-                placed(merge, view, ChunkStream([layers[index].tar(Dialect.GNU)]))
+                view = tree.begin(index)
+                decide_all(tree, view, ChunkStream([layers[index].tar(Dialect.GNU)]))
                 view.end()
         except RepeatedPath:
             return
-        tree = model.merge(layers)
-        shown = {path for path, node in directories(merge.root) if node.taken >= 0 or node.parent >= 0}
-        nodes = {b"": merge.root, **dict(directories(merge.root))}
+        expected = model.merge(layers)
+        shown = {path for path, node in directories(tree.root) if node.taken >= 0 or node.parent >= 0}
+        nodes = {b"": tree.root, **dict(directories(tree.root))}
         leaves = {
             (path + b"/" if path else b"") + name
             for path, node in nodes.items()
             for name, child in node.children.items()
-            if isinstance(child, int) and child & 3 != WHITED
+            if isinstance(child, int) and child & 3 != WHITEOUT
         }
-        assert leaves == {path for path, node in tree.items() if node.kind is not Kind.DIR}
-        assert shown == {path for path, node in tree.items() if path and node.kind is Kind.DIR}
+        assert leaves == {path for path, node in expected.items() if node.kind is not Kind.DIR}
+        assert shown == {path for path, node in expected.items() if path and node.kind is Kind.DIR}
 
 
 def test_the_invariants_can_fail() -> None:
-    """A check that cannot fail checks nothing."""
+    """Broken tries are found, so the check is not empty."""
     broken: list[tuple[bytes, Child]] = [
         (b"a/b", leaf(1, WRITTEN)),
         (b"..", leaf(1, WRITTEN)),
         (b"a", leaf(1, 3)),
-        (b"a", leaf(0, WHITED)),
+        (b"a", leaf(0, WHITEOUT)),
         (b"a", Node(sealed=2)),
         (b"a", Node(taken=2, sealed=3)),
     ]

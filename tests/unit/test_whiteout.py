@@ -1,4 +1,4 @@
-"""What a name, or a mark of overlayfs's, means."""
+"""Which names and which of overlayfs's marks are whiteouts."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class TestDevices:
 class TestOpaqueDirectories:
     @pytest.mark.parametrize("name", OVERLAY_OPAQUE)
     @pytest.mark.parametrize("style", [Whiteouts.OVERLAY, Whiteouts.ANY])
-    def test_the_mark_is_taken_off(self, name: bytes, style: Whiteouts) -> None:
+    def test_the_mark_is_removed(self, name: bytes, style: Whiteouts) -> None:
         marked = entry(b"d", Kind.DIRECTORY, records={XATTR + name: b"y", b"k": b"v"})
         assert strip_opaque(marked, style)
         assert (marked.records, marked.verbatim) == ({b"k": b"v"}, False)
@@ -120,7 +120,7 @@ class TestOpaqueDirectories:
 
     @pytest.mark.parametrize("kind", Kind)
     @pytest.mark.parametrize("name", [b"trusted.overlay.redirect", b"user.overlay.metacopy"])
-    def test_what_points_into_other_layers(self, kind: Kind, name: bytes) -> None:
+    def test_xattrs_that_point_into_other_layers(self, kind: Kind, name: bytes) -> None:
         pointing = entry(b"d", kind, records={XATTR + name: b""})
         with pytest.raises(FormatError, match="points into other layers") as caught:
             classify(pointing, Whiteouts.ANY)

@@ -138,7 +138,7 @@ class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
         """Append another name. Readers do not link symlinks by number, so each name of one has the target."""
         inode = self._inodes.get(first)
         if inode is None:
-            raise SinkError("a hard link was not there in the first pass: the layers have changed while they were being merged")
+            raise SinkError("a hard link was not there in the first pass: the layers have changed since then")
         if first in self._targets:
             self._append(path, inode, (self._targets[first],), len(self._targets[first]))
         else:
