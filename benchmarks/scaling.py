@@ -61,7 +61,7 @@ AXES = [
     ),
     Axis(
         "Layers",
-        f"Each layer has {growing.PER_LAYER} files of {growing.BODY} bytes and replaces some of the layer below it.",
+        f"Each layer has {growing.PER_LAYER} files of {growing.BODY} bytes and replaces some files of older layers.",
         "layer",
         (1, 10, 100, 500),
         (1, 5),
@@ -215,8 +215,8 @@ def page(facts: dict[str, str], curves: Sequence[Curve], file_system: str) -> st
         "several runs, start-up included. Memory is the highest peak.",
         "",
         "A line is fitted to the points of each curve. The curve counts as straight if no point is more than",
-        f"{straight.TOLERANCE:.0%} off the line. Large compressed layers are decoded by decoder processes; for the fit, the",
-        f"{DEFAULT_READ_AHEAD >> 20} MiB for what they decode ahead are subtracted from the memory.",
+        f"{straight.TOLERANCE:.0%} off the line. Large compressed layers are decoded by decoder processes; for the fit,",
+        f"the {DEFAULT_READ_AHEAD >> 20} MiB for what they decode ahead are subtracted from the memory.",
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
     ]
