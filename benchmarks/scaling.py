@@ -215,8 +215,8 @@ def page(facts: dict[str, str], curves: Sequence[Curve], file_system: str) -> st
         "several runs, start-up included. Memory is the highest peak.",
         "",
         "A line is fitted to the points of each curve. The curve counts as straight if no point is more than",
-        f"{straight.TOLERANCE:.0%} off the line. Large compressed layers are decoded by decoder processes; for the fit,",
-        f"the {DEFAULT_READ_AHEAD >> 20} MiB for what they decode ahead are subtracted from the memory.",
+        f"{straight.TOLERANCE:.0%} off the line. Large compressed layers are decoded by decoder processes; for the",
+        f"fit, the {DEFAULT_READ_AHEAD >> 20} MiB for what they decode ahead are subtracted from the memory.",
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
     ]

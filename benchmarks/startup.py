@@ -13,7 +13,7 @@ from benchmarks.measure import Command, Plan
 from benchmarks.ratio import Spread
 
 LIMIT = 120
-"""Milliseconds that it may take longer than ``python3 -c pass``."""
+"""How many milliseconds longer than ``python3 -c pass`` it may take."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,7 +270,7 @@ def test_the_jail_works_in_an_empty_directory_only(tmp_path: Path) -> None:
 
 
 def test_the_python_that_is_named_is_the_one_that_is_measured(tmp_path: Path) -> None:
-    """The page once named the version of a Python half as fast as the distribution's, which was measured."""
+    """The figures of one Python once appeared under the version of another, which is half as fast."""
     script = tmp_path / "streamerge"
     script.write_text("#!/somewhere/python3\nimport sys\n")
     script.chmod(0o755)
