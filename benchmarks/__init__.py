@@ -1,4 +1,4 @@
-"""Benchmarks of streamerge against what else does the work, or a part of it.
+"""Benchmarks of streamerge against other tools that do the same work, or part of it.
 
 Run ``python -m benchmarks --quick``.
 """

@@ -1,4 +1,4 @@
-"""Measure streamerge and its rivals: ``python -m benchmarks --quick``."""
+"""Measure streamerge and other tools: ``python -m benchmarks --quick``."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import chart, images, machine, measure, places, rivals, startup
-from benchmarks.check import Judge
+from benchmarks.check import Judge, Trees
 from benchmarks.images import Image
 from benchmarks.measure import Command, Plan
+from benchmarks.page import describe, page
 from benchmarks.profiles import PROFILES
 from benchmarks.ratio import Spread
-from benchmarks.report import Report, as_values, describe, page
+from benchmarks.report import Report, as_values
 from benchmarks.rivals import Entrant
-from benchmarks.targets import Place, Result
+from benchmarks.targets import Place, Result, Subject
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large the synthetic images are, and how often each command runs: quick ones, slow ones, starting."""
+    """The scale of synthetic images, and how often fast commands, slow commands and the start-up test run."""
 
     scale: float
     rounds: int
@@ -39,26 +40,27 @@ SIZES = {"smoke": Size(0.002, 1, 1, 1), "quick": Size(0.1, 3, 1, 10), "full": Si
 _START = time.monotonic()
 EXAMPLE = Path(__file__).parents[1] / "tests" / "data" / "layers"
 HELP = {
-    "smoke": "tiny images, one run each, to see whether the results are right",
-    "quick": "a tenth of the size, 3 rounds (the default)",
+    "smoke": "tiny images, one run each; checks results, not times",
+    "quick": "a tenth of the full size, 3 rounds (default)",
     "full": "full size, 3 rounds",
-    "only": f"{', '.join(PROFILES)}, or the name of an --image; may be repeated",
-    "image": "also what build_images.sh left there; may be repeated",
-    "rounds": "how often; what takes many times as long as we runs a third as often",
-    "streamerge": "the command to measure, the options to be added (default: the one installed beside this Python)",
-    "workdir": "for outputs, deleted at once; as large as four times the largest image; may be repeated; ext4:DIR is a"
-    " new ext4 in a file in DIR (default: in memory, and on a new ext4 where temporary files go; for smoke only there)",
-    "cache": "for synthetic images, which are kept (default: where temporary files go)",
-    "out": "where the page goes (default: standard output)",
-    "json": "where all runs go",
-    "chart": "where a chart of one image goes, SVG; needs matplotlib",
+    "only": f"measure only this image: {', '.join(PROFILES)}, or the name of an --image; may be repeated",
+    "image": "also measure the image that build_images.sh has built in DIR; may be repeated",
+    "rounds": "number of rounds; commands that take many times as long as streamerge run a third as often",
+    "streamerge": "command to measure (default: the streamerge that is installed beside this Python)",
+    "workdir": "directory for outputs, which are deleted at once; needs four times the size of the largest image;"
+    " ext4:DIR is a new ext4 in a file in DIR; may be repeated (default: one in memory, and one in the directory for"
+    " temporary files, as root on a new ext4; with --smoke only the latter, without the ext4)",
+    "cache": "directory for synthetic images, which are kept (default: in the directory for temporary files)",
+    "out": "write the page to this file (default: standard output)",
+    "json": "write all runs to this file, as JSON",
+    "chart": "write a chart of one image to this file; needs matplotlib",
 }
 
 
 def main() -> None:
-    """Measure streamerge and its rivals."""
+    """Measure streamerge and other tools."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is mounted is unmounted
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that file systems are unmounted
     with places.opened(options.workdir or _workdirs(options.size)) as workdirs:
         session = Session(shlex.split(options.streamerge), _size(options), workdirs, options.cache)
         report = session.measure(_images(options))
@@ -86,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _workdirs(size: str) -> list[str]:
-    """In a smoke run one, since it is not about times; on a file system of its own if we may."""
+    """One directory for a smoke run, which is not about times; otherwise memory and disk, as root a new ext4."""
     scratch = str(Path(tempfile.gettempdir(), "streamerge-benchmarks"))
     memory = ["/dev/shm/streamerge-benchmarks"] if Path("/dev/shm").is_dir() else []
     if size == "smoke":
@@ -100,7 +102,7 @@ def _size(options: argparse.Namespace) -> Size:
 
 
 def _images(options: argparse.Namespace) -> Iterator[list[Image]]:
-    """Each image in all compressions, made only when its turn comes."""
+    """Each image in all compressions, made only when it is needed."""
 
     def wanted(name: str) -> bool:
         return name in options.only if options.only else name != "tiny"
@@ -125,24 +127,25 @@ class Session:
     cache: Path
 
     def measure(self, groups: Iterator[list[Image]]) -> Report:
-        """All images, each in all compressions, at all places."""
+        """The report on all images, in all compressions, in all working directories."""
         facts = machine.describe(self.command)
         self.cache.mkdir(parents=True, exist_ok=True)
         surplus = self._surplus()
         results: list[Result] = []
-        judges: dict[str, Judge] = {}
+        trees: dict[str, Trees] = {}
         for forms in groups:
             with measure.scratch(self.cache) as place:
                 forms = [replace(form, merged=place / "merged.tar") for form in forms]
                 measure.run(self._merge(forms[0]))
                 forms = [replace(form, xattrs=images.has_xattrs(place / "merged.tar")) for form in forms]
                 forms = [replace(form, packed=images.pack(place / "merged.tar", form.compression)) for form in forms]
-                judge = judges[forms[0].name] = Judge(place, forms[0])
-                _say(f"{forms[0].name}: what should it be?")
+                judge = Judge(place, forms[0])
+                trees[forms[0].name] = judge.trees
+                _say(f"{forms[0].name}: making the reference tree")
                 judge.prepare()
                 results += self._one_image(forms, judge)
         rounds = self.size.rounds, self.size.slow_rounds
-        return Report(facts, results, judges, surplus, *rounds, measure.floor(), self.size == SIZES["smoke"])
+        return Report(facts, results, trees, surplus, *rounds, measure.floor(), self.size == SIZES["smoke"])
 
     def _surplus(self) -> Spread | None:
         tiny = next(form for form in images.synthetic("tiny", 1.0, self.cache) if form.compression == "gzip")
@@ -176,7 +179,11 @@ class Session:
 
         plan = Plan(directory, self.size.rounds, self.size.slow_rounds, watch, inspect)
         series = measure.in_turn([Entrant(each, image) for each in able], plan)
-        return Result(image, place, able, series, paths)
+        return Result(_subject(image, paths), place, able, series)
+
+
+def _subject(image: Image, paths: int) -> Subject:
+    return Subject(image.name, image.compression, len(image.layers), paths, image.plain_bytes, image.packed_bytes)
 
 
 def _say(what: str) -> None:
@@ -184,7 +191,7 @@ def _say(what: str) -> None:
 
 
 def _problems(report: Report) -> Iterator[str]:
-    """A rival may fail or be wrong, and the page says so; streamerge may not."""
+    """Failures and wrong trees of streamerge. Those of other tools are only reported on the page."""
     for result in report.results:
         for name, series in result.series.items():
             where = f"{result.image.name}, {result.image.compression}: {name}"
@@ -192,8 +199,8 @@ def _problems(report: Report) -> Iterator[str]:
                 yield f"{where}: {series.failure}"
             elif series.failure:
                 _say(f"{where}: {series.failure}")
-    for image, judge in report.judges.items():
-        for (name, compression), verdict in judge.verdicts.items():
+    for image, trees in report.trees.items():
+        for (name, compression), verdict in trees.verdicts.items():
             if verdict.wrong and (name.startswith("streamerge") or name == "merged"):
                 yield f"{image}, {compression}: {name}: {describe(verdict)}"
 

@@ -1,15 +1,15 @@
 #!/bin/bash
-# Build real images to measure, and leave each in CACHE/NAME in every shape.
+# Build the real images to measure, each in CACHE/NAME and in all formats.
 #
 #     sudo benchmarks/build_images.sh CACHE [debian] [node] [science]
 #
-# CACHE/NAME/layers/NN.tar, layers-gz/NN.tar.gz, layers-zst/NN.tar.zst (base is 01), oci/, and both archives. What a
-# script has built once stays until the script changes. Needs buildah, skopeo and mmdebstrap; node also npm, science
-# also pip. Only the packages are fetched, by the ordinary clients: from Debian, npm and PyPI.
+# This makes CACHE/NAME/layers/NN.tar, layers-gz/NN.tar.gz, layers-zst/NN.tar.zst (the base is 01), oci/ and both
+# archives. An image is built again only when its script changes. Needs buildah, skopeo and mmdebstrap; node also needs
+# npm, science also needs pip. Only packages are downloaded, with the usual clients, from Debian, npm and PyPI.
 #
-#   debian   an application image with upgrades, removals and all that real layers hold; tests/real/build_debian.sh
-#   node     130,000 entries, most of them small files: a tree of node_modules, some packages then upgraded, others removed
-#   science  big files: scientific Python, then upgraded, then without its tests and caches
+#   debian   an application image with upgrades, removals and other features of real layers; tests/real/build_debian.sh
+#   node     130,000 entries, most of them small files: a node_modules tree; then some packages upgraded, others removed
+#   science  big files: scientific Python packages; then upgraded; then without their tests and caches
 set -euo pipefail
 
 HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -24,7 +24,7 @@ base() {
         --aptopt='Dir::Cache::pkgcache ""' --aptopt='Dir::Cache::srcpkgcache ""' bookworm "$ROOT"
 }
 
-# Scripts of packages are not run: some would fetch more.
+# Package scripts are not run, since some would download more.
 npm_install() {
     mkdir -p "$ROOT/srv/app"
     npm install --silent --no-progress --ignore-scripts --no-audit --no-fund --legacy-peer-deps \
@@ -44,7 +44,7 @@ node_remove() {
     find "$ROOT/srv/app/node_modules" -name '*.map' -delete
 }
 
-# Installed for a fixed interpreter, so that wheels are found whatever Python runs pip.
+# Only wheels, so that nothing is compiled.
 pip_install() {
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-cache-dir --upgrade \
         --only-binary=:all: --target "$ROOT/opt/science" "$@" 2>"$WORK/log" || { cat "$WORK/log" >&2; exit 1; }
@@ -53,7 +53,7 @@ pip_install() {
 science_install() {
     pip_install 'numpy==1.26.*' 'scipy==1.11.*' 'pandas==2.1.*' 'pyarrow==14.*' 'matplotlib==3.8.*' \
         'scikit-learn==1.3.*' 'numba==0.58.*' 'polars==0.20.*'
-    python3 -m compileall -q "$ROOT/opt/science" >"$WORK/log" || true # some packages ship templates of Python
+    python3 -m compileall -q "$ROOT/opt/science" >"$WORK/log" || true # some packages contain Python templates, which do not compile
 }
 
 science_upgrade() { pip_install 'pandas==2.2.*' 'pyarrow==16.*' 'matplotlib==3.9.*' 'numpy==1.26.*'; }
@@ -62,7 +62,7 @@ science_remove() {
     find "$ROOT/opt/science" -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -r {} +
 }
 
-# build NAME STEP...: a layer from each step, in a process of its own, since its end takes the working directory along.
+# build NAME STEP...: make a layer from each step, in a subshell, whose exit removes the working directory.
 build() (
     OUT=$CACHE/$1
     if already_built "$HERE/build_images.sh" "$REAL/image_tools.sh"; then exit 0; fi

@@ -1,9 +1,9 @@
 #!/bin/bash
-# by_hand.sh OUT LAYER...: merge layers as oldest_first.bash does it, into the tar OUT, for somebody who is not root.
+# by_hand.sh OUT LAYER...: merge layers with oldest_first.bash into the tar OUT, without root.
 #
-# Tools of the shell follow the image's symlinks out of the tree: a layer with `run -> /run` and a whiteout below it
-# would delete the host's. So layers with absolute symlinks or ".." anywhere are refused, before anything is touched;
-# and root is refused too, whom nothing else would stop. (The first version of this script had neither.)
+# Shell tools follow the symlinks of the image out of the tree: a layer with `run -> /run` and a whiteout below it would
+# delete files of the host. So the script refuses layers with an absolute symlink or ".." before it changes anything.
+# It also refuses to run as root, since root could delete every file of the host.
 set -euo pipefail
 
 if ((EUID == 0)); then echo "by_hand.sh: not as root" >&2; exit 3; fi
@@ -17,7 +17,7 @@ trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
 lists=$work
 mkdir "$work/root"
 
-# Counts, and never stops at the first match: "grep -q" would, sed would die of it, and pipefail call that no match.
+# Counts all matches: "grep -q" would exit at the first, sed would then fail, and pipefail would report that as no match.
 check() {
     local found
     found=$(sed 's#\.wh\.\.wh\.\.opq$##' "$lists/listing" | grep -cE -e '-> /|\.\.') || true

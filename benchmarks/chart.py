@@ -1,4 +1,4 @@
-"""One chart of one image for the README: how long everybody takes.
+"""Draw a chart for the README: the times of all commands on one image.
 
 python -m benchmarks.chart RESULTS.json CHART.svg [IMAGE]
 """
@@ -16,11 +16,11 @@ WIDTH, HEIGHT_PER_BAR = 7.5, 0.32
 """Inches."""
 OURS, MERGERS, PARTIAL = "#2a7f62", "#8c8c8c", "#d0d0d0"
 PREFERRED = ("many", "mixed", "debian")
-"""Which image is shown, the first that was measured."""
+"""The image to show: the first of these that was measured."""
 
 
 def draw(results: dict[str, Any], out: Path, image: str = "") -> None:
-    """Bars of the median wall times of one image, in gzip, at the first place, as SVG. Needs matplotlib."""
+    """Write an SVG with the median wall times on one image, in gzip, in the first place. Needs matplotlib."""
     shown = _pick(results["images"], image)
     bars = sorted(_bars(shown["runs"]), key=lambda bar: bar[1], reverse=True)
     matplotlib = importlib.import_module("matplotlib")
@@ -50,7 +50,7 @@ def _pick(images: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
 
 
 def _bars(runs: dict[str, Any]) -> list[tuple[str, float]]:
-    """Name and median seconds of all that make, or could make, the merged tree; the lists and copies are left out."""
+    """Name and median seconds of each command; those that only list or copy, and parts of others, are left out."""
     left_out = ("tar -tf", "bsdtar -tf", "bsdtar -cf @layer", "tarfile", "streamerge → pipe", "cat")
     return [
         (name, statistics.median(sample["wall"] for sample in series["rounds"].values()))
@@ -69,12 +69,12 @@ def _title(shown: dict[str, Any]) -> str:
     size = shown["plain_bytes"] / (1 << 30)
     return (
         f"{shown['layers']} gzip layers, {shown['paths']:,} paths, {size:.1f} GiB, on {shown['place']['kind']}\n"
-        "green: streamerge; grey: merge as well; light: only decode, or only extract what is merged already"
+        "green: streamerge; grey: other tools that merge; light: only decode, or only extract the merged tar"
     )
 
 
 def main(results: str, out: str, image: str = "") -> None:
-    """Draw from results that were kept."""
+    """Draw the chart from results that were kept."""
     draw(json.loads(Path(results).read_text()), Path(out), image)
 
 

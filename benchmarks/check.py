@@ -1,10 +1,10 @@
-"""Did everybody make the same tree? And is it what the kernel's overlayfs shows?
+"""Compare the tree that each command made with what the kernel's overlayfs shows.
 
     python -m benchmarks.check TREE [REFERENCE]
 
-TREE is a tar or a directory. Without a reference, a listing of it goes to standard output, JSON, to serve as one;
-with it, what differs. These are processes of their own: what they take must not show in the memory of what is
-measured.
+TREE is a tar or a directory. Without REFERENCE, this prints a listing of TREE as JSON, which can serve as a reference.
+With REFERENCE, it prints how many paths differ. It runs as a separate process, so that its memory does not count for
+the commands that are measured.
 """
 
 from __future__ import annotations
@@ -26,46 +26,53 @@ from benchmarks.tree import FIELDS, Facts, tree
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How many paths of a tree are not as they should be, and what is wrong with one of them."""
+    """The number of paths that differ from the reference, and one of them as an example."""
 
     wrong: int
     example: str = ""
 
 
 @dataclass(slots=True)
+class Trees:
+    """The verdicts on all trees that were made of one image."""
+
+    by_kernel: bool = False
+    """Whether they were compared with what the kernel shows; otherwise with streamerge's own result."""
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    """By the contender's name and the compression of the layers."""
+
+
+@dataclass(slots=True)
 class Judge:
-    """Looks at what the contenders made of one image, in whatever compression; keeps its notes in a directory."""
+    """Compares the trees that commands make of one image, in all compressions; its listing is in ``directory``."""
 
     directory: Path
     image: Image
-    """In any compression, the merged tar included."""
-    by_kernel: bool = False
-    """Whether the reference is what the kernel shows; else it is streamerge's own result."""
-    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
-    """By the names of contender and compression."""
+    """In any compression; it must have the merged tar."""
+    trees: Trees = field(default_factory=Trees)
 
     def prepare(self) -> None:
-        """Make the reference: ask the kernel, if we may."""
+        """Make the reference: as root with the kernel's overlayfs, otherwise with streamerge."""
         if os.geteuid() == 0:
             with measure.scratch(self.directory) as place:
                 measure.run(rivals.jailed("overlay", self.image, place))
                 self._list(place / "out.tar")
-            self.by_kernel = True
+            self.trees.by_kernel = True
         else:
             self._list(self._merged)
-        self.verdicts["merged", ""] = self._compare(self._merged)
+        self.trees.verdicts["merged", ""] = self._compare(self._merged)
 
     def look(self, contender: Contender, image: Image, place: Path) -> None:
-        """Judge what a contender left there, if it is a tree; of rivals in one compression only."""
+        """Compare the tree that a contender made in ``place``, if it makes one; other tools in one compression only."""
         ours = contender.name.startswith("streamerge")
-        known = any(name == contender.name for name, _ in self.verdicts)
+        known = any(name == contender.name for name, _ in self.trees.verdicts)
         if contender.makes and (ours or not known):
-            self.verdicts[contender.name, image.compression] = self._verdict(place / contender.makes)
+            self.trees.verdicts[contender.name, image.compression] = self._verdict(place / contender.makes)
 
     def _verdict(self, made: Path) -> Verdict:
-        """Tars of the same bytes need no second look."""
+        """Skips the comparison for a tar with the same bytes as the merged tar."""
         if made.is_file() and filecmp.cmp(made, self._merged, shallow=False):
-            return self.verdicts["merged", ""]
+            return self.trees.verdicts["merged", ""]
         return self._compare(made)
 
     @property
@@ -90,9 +97,9 @@ _CHECK = [sys.executable, "-m", "benchmarks.check"]
 
 
 def differences(made: dict[str, Facts], reference: dict[str, Facts], ignore: Iterable[str] = ()) -> list[str]:
-    """What is wrong with a tree, one line a path. ``ignore`` are names of ``FIELDS``.
+    """How a tree differs from the reference, one line for each path. ``ignore`` are names of ``FIELDS``.
 
-    The time of the root directory is not compared: where no layer lists the root, it is that of the unpacking.
+    The time of the root directory is not compared: if no layer lists the root, it is the time of unpacking.
     """
     lines = []
     for name in sorted(made.keys() | reference.keys()):
@@ -116,11 +123,11 @@ def _shown(name: str, value: object) -> str:
 
 
 def main(made: str, reference: str | None = None) -> None:
-    """List a tree, or say how it differs from a listed one."""
+    """Print the listing of a tree, or how the tree differs from a listing."""
     if reference is None:
         json.dump(tree(Path(made)), sys.stdout)
         return
-    ignore = [] if os.geteuid() == 0 else ["uid", "gid"]  # who is not root cannot give files away
+    ignore = [] if os.geteuid() == 0 else ["uid", "gid"]  # only root can set owners
     wrong = differences(tree(Path(made)), json.loads(Path(reference).read_text()), ignore)
     json.dump({"wrong": len(wrong), "example": wrong[0][:300] if wrong else ""}, sys.stdout)
 

@@ -1,4 +1,4 @@
-"""copy_tarfile.py OUT LAYER...: copy all members of all layers with the standard library, hidden ones too."""
+"""copy_tarfile.py OUT LAYER...: copy all members of all layers with the standard library, including hidden ones."""
 
 import sys
 import tarfile

@@ -1,10 +1,10 @@
-"""One command against extract-then-mkfs, the common way: time, and disk used beside the image.
+"""Compare one streamerge command with unpacking and then running mkfs: time, and disk space beside the image.
 
     python -m benchmarks.filesystems IMAGE [--rounds N] [--only FILESYSTEM]
 
-IMAGE is a directory that tests/real/build_*.sh have made. The rival unpacks its OCI layout with umoci, which merges
-correctly, and runs the same tool with the same options on the tree. Runs take place in a tmpfs of their own, so that
-what is used beside the image is what the tmpfs holds at its fullest, less the image. Must be run as root.
+IMAGE is a directory that a tests/real/build_*.sh script has made. The other side unpacks its OCI layout with umoci,
+which merges correctly, and runs the same tool with the same options on the tree. Each run has its own tmpfs. Disk space
+beside the image is the most that this tmpfs held, less the image. Needs root.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """A file system; what streamerge is told, and what makes it of ``$tree`` as ``$out``."""
+    """A file system: the options for streamerge, and the shell command that makes ``$out`` from ``$tree``."""
 
     name: str
     options: Sequence[str]
     mkfs: str
 
     def can_run(self) -> bool:
-        """Whether both tools are here."""
+        """Whether both tools are installed."""
         return all(shutil.which(word) for word in (self.mkfs.split()[0], "umoci"))
 
 
@@ -59,11 +59,11 @@ sync "$out"; rm -rf "$1"
 
 @dataclass(slots=True)
 class Runs:
-    """What one side took."""
+    """The time and the space that one side used."""
 
     walls: list[float] = field(default_factory=list)
     beside: int = 0
-    """Bytes at most, beside the image."""
+    """Bytes on disk beside the image, at the most."""
 
 
 def main() -> None:
@@ -75,12 +75,12 @@ def main() -> None:
     given = parser.parse_args()
     layers = sorted((given.image / "layers-gz").iterdir())
     warm(layers)
-    print("| image | one command, s | unpack, then mkfs, s | ratio | beside the image, MiB: one command | unpack |")
+    print("| image | command, s | unpack and mkfs, s | ratio | command, MiB beside | unpack and mkfs, MiB beside |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for contest in filter(Contest.can_run, CONTESTS):
         if given.only not in (None, contest.name):
             continue
-        name = f"{contest.name} ({' '.join(contest.options) or 'as it comes'})"
+        name = f"{contest.name} ({' '.join(contest.options) or 'no options'})"
         try:
             ours, rival = _measure(contest, given.image, layers, given.rounds)
         except CommandFailed as error:
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def _measure(contest: Contest, image: Path, layers: Sequence[Path], rounds: int) -> tuple[Runs, Runs]:
-    """Both in turn, as often as asked."""
+    """Both sides in turn, ``rounds`` times."""
     ours, rival = Runs(), Runs()
     own, tools = _split(contest.options)
     for _ in range(rounds):
@@ -109,7 +109,7 @@ def _measure(contest: Contest, image: Path, layers: Sequence[Path], rounds: int)
 
 
 def _split(options: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Our options, and from ``--`` on those of the tool."""
+    """The options for streamerge, and from ``--`` on those for the tool."""
     at = options.index("--") if "--" in options else len(options)
     return options[:at], options[at:]
 
@@ -140,7 +140,7 @@ def _used(disk: Path) -> int:
 
 @contextmanager
 def _disk() -> Iterator[Path]:
-    """A tmpfs, which is gone afterwards."""
+    """A tmpfs that is unmounted afterwards."""
     path = Path(tempfile.mkdtemp(prefix="streamerge-bench-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70%", "tmpfs", path], check=True)
     try:

@@ -1,9 +1,9 @@
-"""Synthetic images, the same bytes for the same profile, scale, seed and tar format.
+"""Make synthetic images: the same profile, scale, seed and tar format give the same bytes.
 
     python -m benchmarks.generate mixed --scale 0.1 --compression gzip --cache DIR
 
-makes the layers in DIR, unless they are there already, and prints their paths, base first. Nothing here looks
-at a clock, and nothing of the streamerge package is used: it must not mark its own homework.
+makes the layers in DIR, unless they exist, and prints their paths, base first. Nothing here reads a clock. Nothing is
+imported from the streamerge package, because an error there must not cancel itself out here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.profiles import MIB, PROFILES, Item, parent_of
 
 BLOCK = 512
 VERSION = 2
-"""Counts up when the same arguments give other bytes, so that no cache serves the old ones."""
+"""Increase this when the same arguments give other bytes, so that no cache returns the old ones."""
 
 TarFormat = Literal[0, 1, 2]
 FORMATS: dict[str, TarFormat] = {
@@ -36,7 +36,7 @@ SUFFIXES = {"plain": ".tar", "gzip": ".tar.gz", "zstd": ".tar.zst"}
 
 
 class Bodies:
-    """Contents that gzip packs to some 40 %: runs of words from a small vocabulary between random bytes."""
+    """Contents that gzip compresses to about 40 %: words from a small vocabulary, mixed with random bytes."""
 
     POOL = 16 * MIB
     CHUNK = 128 << 10
@@ -46,7 +46,7 @@ class Bodies:
         self._pool = memoryview(_pool())
 
     def chunks(self, size: int) -> Iterator[memoryview]:
-        """Pieces of the pool that add up to size."""
+        """Pieces of the pool; their lengths add up to ``size``."""
         while size > 0:
             length = min(size, self.CHUNK)
             start = self.rng.randrange(self.POOL - length)
@@ -67,7 +67,7 @@ def _pool() -> bytes:
 
 
 def in_walk_order(items: Sequence[Item]) -> list[Item]:
-    """The items and the directories above them, depth first by name, as most builders list them."""
+    """The items and their parent directories, depth first and by name, which is the order of most builders."""
     parents = {parent for item in items for parent in _parents(item.path)}
     directories = [Item(path, tarfile.DIRTYPE) for path in parents]
     return sorted([*items, *directories], key=lambda item: item.path.split("/"))
@@ -96,7 +96,7 @@ def _header(item: Item, mtime: int) -> tarfile.TarInfo:
 
 
 def write_image(directory: Path, profile: str, scale: float, seed: int, tar_format: str) -> None:
-    """Write the plain layers 01.tar, 02.tar, ... of one image."""
+    """Write one image as plain layers 01.tar, 02.tar, and so on."""
     rng = random.Random(f"{profile}:{scale:g}:{seed}")
     stack = PROFILES[profile](rng, scale)
     bodies = Bodies(rng)
@@ -114,7 +114,7 @@ def layers(
     compression: str = "plain",
     tar_format: str = "pax",
 ) -> list[Path]:
-    """The layers of an image, base first; made now, or found in the cache."""
+    """The layers of an image, base first; made unless the cache has them."""
     home = cache_directory / f"{profile}-{scale:g}-{seed}-{tar_format}-v{VERSION}"
     if not home.exists():
         cache_directory.mkdir(parents=True, exist_ok=True)
@@ -137,17 +137,17 @@ def _compressed(plain: Path, compression: str) -> Path:
 
 
 def _packer(compression: str) -> list[str]:
-    """The levels that image builders use by default."""
+    """The compressor, with the level that image builders use by default."""
     if compression == "zstd":
         return ["zstd", "-q", "-3", "-T0", "-c"]
     return [shutil.which("pigz") or "gzip", "-6", "-n", "-c"]
 
 
 def main() -> None:
-    """Make one image, print its layers."""
+    """Make one image and print the paths of its layers."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.generate", description=main.__doc__)
     parser.add_argument("profile", choices=PROFILES)
-    parser.add_argument("--scale", type=float, default=1.0, help="1 is the full size of the profile")
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the image; 1 is the full size of the profile")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compression", choices=SUFFIXES, default="plain")
     parser.add_argument("--format", choices=FORMATS, default="pax", dest="tar_format")

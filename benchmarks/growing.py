@@ -1,7 +1,7 @@
-"""Images for the scaling page: ever more entries, ever more layers, ever larger bodies.
+"""Images for the scaling page: more and more entries, more and more layers, larger and larger bodies.
 
-They are made so that they grow fast: large bodies are holes in plain layers, and repeated members or frames in
-compressed ones, which both formats allow.
+Large bodies are quick to make: they are holes in plain layers, and repeated members or frames in compressed layers.
+Both formats allow that.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from typing import BinaryIO
 
 BLOCK = 512
 MEMBER = 5_000_000
-"""Bytes of a body that one member or frame holds; a divisor of all sizes that are measured."""
+"""Bytes of a body in one member or frame; all measured sizes are multiples of it."""
 BODY = 100
-"""Bytes of each of many files."""
+"""Bytes of each file, where there are many."""
 LAYERS = 4
-"""How many layers share the entries."""
+"""The number of layers that the entries are spread over."""
 PER_LAYER = 200
-"""Entries of each of many layers; from the second on, a tenth of them replace an older one."""
+"""New files in each layer, where there are many layers; each layer but the first also replaces a tenth as many."""
 PACKERS = {"gzip": ["gzip", "-6", "-n", "-c"], "zstd": ["zstd", "-q", "-3", "-c"]}
 
 
 def entries(cache: Path, count: int, form: str) -> list[Path]:
-    """So many files in four layers, a hundred to a directory."""
+    """``count`` files in four layers, a hundred to a directory."""
     each = count // LAYERS
     return [_layer(cache / f"entries-{count}-{layer}", form, _some(layer, each)) for layer in range(LAYERS)]
 
 
 def layers(cache: Path, count: int, form: str) -> list[Path]:
-    """So many layers of 200 files each."""
+    """``count`` layers of 200 files each."""
     return [_layer(cache / f"layers-{layer}", form, _stacked(layer)) for layer in range(count)]
 
 
 def size(cache: Path, count: int, form: str) -> list[Path]:
-    """One layer with one file of so many bytes."""
+    """One layer with one file of ``count`` bytes."""
     header = tarfile.TarInfo("file")
     header.size = count
     head, tail = header.tobuf(tarfile.GNU_FORMAT), bytes(-count % BLOCK + 2 * BLOCK)
@@ -58,7 +58,7 @@ def _write_large(out: BinaryIO, form: str, head: bytes, count: int, tail: bytes)
 
 
 def _text(length: int) -> bytes:
-    """Lines that differ by a number: gzip packs them to a tenth."""
+    """Lines that differ by a number: gzip compresses them to a tenth."""
     lines = b"".join(
         b"%09d the quick brown fox jumps over the lazy dog\n" % number for number in range(length // 54 + 1)
     )
@@ -77,7 +77,7 @@ def _some(layer: int, count: int) -> Iterator[tarfile.TarInfo]:
 
 
 def _stacked(layer: int) -> Iterator[tarfile.TarInfo]:
-    """Twenty files of the layer before are written anew."""
+    """New files, and twenty files of the previous layer again."""
     if layer:
         yield _directory(f"layer{layer - 1:03}")
         yield from (_file(f"layer{layer - 1:03}/file{number:03}") for number in range(PER_LAYER // 10))
@@ -116,7 +116,7 @@ def _pack(plain: Path, form: str, out: BinaryIO) -> None:
 
 
 def _once(path: Path, write: Callable[[BinaryIO], None]) -> Path:
-    """Have it written, all or nothing, unless it is there."""
+    """Write the file, all or nothing, unless it exists."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as temporary:

@@ -1,4 +1,4 @@
-"""The images that are measured: synthetic ones, any that build_images.sh has built, and any layers in gzip."""
+"""The images that are measured: synthetic ones, those that build_images.sh has built, and given gzip layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIRECTORIES = {"plain": "layers", "gzip": "layers-gz", "zstd": "layers-zst"}
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The layers of one image in one compression, base first; where it is gzip, an OCI layout of it, too."""
+    """The layers of one image in one compression, base first; for gzip also an OCI layout of it."""
 
     name: str
     compression: str
@@ -26,11 +26,11 @@ class Image:
     plain: tuple[Path, ...]
     layout: Path | None = None
     merged: Path | None = None
-    """The image already merged, in one plain tar, for those who only extract."""
+    """The image already merged, as one plain tar, for commands that only extract."""
     packed: Path | None = None
-    """The same compressed as the layers are; None where they are not."""
+    """The merged tar compressed like the layers; None if those are plain."""
     xattrs: bool = True
-    """Whether anything in it has any, as far as is known."""
+    """Whether any entry has xattrs; True if that is not known."""
 
     @property
     def arguments(self) -> list[str]:
@@ -39,23 +39,23 @@ class Image:
 
     @property
     def packed_bytes(self) -> int:
-        """What is read."""
+        """The size of the layers as they are read."""
         return sum(path.stat().st_size for path in self.layers)
 
     @property
     def plain_bytes(self) -> int:
-        """What it is once decoded, hidden entries included."""
+        """The size of the layers when decoded, hidden entries included."""
         return sum(path.stat().st_size for path in self.plain)
 
 
 def synthetic(profile: str, scale: float, cache: Path) -> Iterator[Image]:
-    """A profile of generate, in all compressions."""
+    """An image that is generated from a profile, in all compressions."""
     layers = {compression: _generate(profile, compression, scale, cache) for compression in SUFFIXES}
     yield from _in_all_forms(profile, layers)
 
 
 def _generate(profile: str, compression: str, scale: float, cache: Path) -> tuple[Path, ...]:
-    """In another process: what this one grows to would show in the memory of all that it starts."""
+    """The layers, made in another process: memory that this one uses would count for every command that it starts."""
     command = [sys.executable, "-m", "benchmarks.generate", profile, "--compression", compression]
     arguments = ["--scale", str(scale), "--cache", str(cache)]
     printed = subprocess.run([*command, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -63,7 +63,7 @@ def _generate(profile: str, compression: str, scale: float, cache: Path) -> tupl
 
 
 def _in_all_forms(name: str, layers: dict[str, tuple[Path, ...]]) -> Iterator[Image]:
-    """The image in each compression, its layout beside its layers."""
+    """The image in each compression; its layout is written beside its layers."""
     home = layers["gzip"][0].parent / "oci"
     _once(home, lambda path: layout.write(path, layers["gzip"], layers["plain"], "gzip"))
     for compression, paths in layers.items():
@@ -71,7 +71,7 @@ def _in_all_forms(name: str, layers: dict[str, tuple[Path, ...]]) -> Iterator[Im
 
 
 def _once(directory: Path, make: Callable[[Path], None]) -> None:
-    """Have it made, all or nothing, unless it is there."""
+    """Make the directory, all or nothing, unless it exists."""
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
@@ -80,7 +80,7 @@ def _once(directory: Path, make: Callable[[Path], None]) -> None:
 
 
 def of_gzip_layers(name: str, layers: Sequence[Path], cache: Path) -> Iterator[Image]:
-    """An image of which there are only gzip layers, base first, in all compressions."""
+    """An image of given gzip layers, base first, in all compressions."""
     _once(cache / name, lambda path: _repack(path, layers))
     found = {form: tuple(sorted((cache / name).glob(f"*{suffix}"))) for form, suffix in SUFFIXES.items()}
     yield from _in_all_forms(name, found)
@@ -99,7 +99,7 @@ def _repack(directory: Path, layers: Sequence[Path]) -> None:
 
 
 def real(directory: Path) -> Iterator[Image]:
-    """What build_images.sh or tests/real/build_*.sh left in a directory, in all compressions."""
+    """An image that build_images.sh or tests/real/build_*.sh has built in a directory, in all compressions."""
     plain = _layers_in(directory, "plain")
     for compression in SUFFIXES:
         home = directory / "oci" if compression == "gzip" else None
@@ -117,7 +117,7 @@ _PACKERS = {"gzip": ("pigz", "-c"), "zstd": ("zstd", "-qc")}
 
 
 def pack(plain: Path, compression: str) -> Path | None:
-    """Compress a tar, beside it, as the layers of an image are; None for plain ones, and without the tool."""
+    """Compress a tar like an image's layers, beside it; None for plain layers, or if the compressor is missing."""
     command = _PACKERS.get(compression)
     if command is None or shutil.which(command[0]) is None:
         return None
@@ -128,7 +128,7 @@ def pack(plain: Path, compression: str) -> Path | None:
 
 
 def count_paths(layers: Sequence[Path]) -> int:
-    """The distinct paths in plain layers, hidden ones included."""
+    """The number of distinct paths in plain layers, hidden ones included."""
     script = (
         'export LC_ALL=C; for layer; do tar --quoting-style=escape -tf "$layer" 2>/dev/null; done | sort -u | wc -l'
     )
@@ -137,6 +137,6 @@ def count_paths(layers: Sequence[Path]) -> int:
 
 
 def has_xattrs(path: Path) -> bool:
-    """Whether anything in a tar has xattrs."""
+    """Whether any entry of a tar has xattrs."""
     script = "LC_ALL=C tar --xattrs --xattrs-include='*' -tvvf \"$0\" | grep -q '^  x: '"
     return subprocess.run(["sh", "-c", script, str(path)]).returncode == 0

@@ -1,28 +1,28 @@
 #!/bin/bash
-# jailed.sh by-hand OUT LAYER...: merge layers as oldest_first.bash does it, as root, for images with symlinks to
-#     anywhere: OUT/tree is what it makes, OUT/out.tar the tree packed, OUT/phases how long the tree alone took.
-# jailed.sh overlay OUT LAYER...: ask the kernel: unpack each layer alone, its whiteouts as overlayfs has them, mount
-#     them over one another, pack what shows: OUT/out.tar.
+# jailed.sh by-hand OUT LAYER...: merge layers with oldest_first.bash, as root, also for images with absolute symlinks.
+#     OUT/tree is the merged tree, OUT/out.tar the same tree packed, OUT/phases the time that the tree alone took.
+# jailed.sh overlay OUT LAYER...: let the kernel merge: unpack each layer into its own directory, convert its whiteouts
+#     to those of overlayfs, mount the directories over one another, and pack the result as OUT/out.tar.
 #
-# OUT is an empty directory. A symlink of the image must not lead to the machine. So all of it happens in a mount
-# namespace of its own, below a root directory that holds the system's programs and the layers, both read-only, the
-# directory OUT, and no more: an absolute symlink, or any number of "..", ends there.
+# OUT is an empty directory. A symlink of the image must not lead to files of the host. So everything happens in a
+# separate mount namespace, in a root directory that contains only the system's programs and the layers, both read-only,
+# and OUT. An absolute symlink, or any number of "..", cannot leave it.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
-# The machine: leave it for a namespace in which mounts are nobody else's business, and go away with this process.
+# On the host: enter a mount namespace, so that mounts are invisible outside it and end with this process.
 on_the_machine() {
     local out what=$1
     ((EUID == 0)) || { echo "jailed.sh: only as root; see by_hand.sh" >&2; exit 3; }
     out=$(realpath -- "$2")
-    [[ -d $out && -z $(ls -A "$out") ]] || { echo "jailed.sh: $out: no empty directory" >&2; exit 3; }
+    [[ -d $out && -z $(ls -A "$out") ]] || { echo "jailed.sh: $out: not an empty directory" >&2; exit 3; }
     mkdir "$out/jail"
     unshare --mount --propagation private -- "$here/jailed.sh" --namespace "$what" "$out" "${@:3}"
     rmdir "$out/jail"
 }
 
-# The namespace: build the jail on a file system in memory, and enter it.
+# In the namespace: build the jail on a tmpfs, and enter it.
 in_the_namespace() {
     local what=$1 out=$2 jail=$2/jail name layer number=0
     shift 2
@@ -51,7 +51,7 @@ bind_if_there() {
 
 root_identity() { stat -c %d:%i /; }
 
-# The jail: the work itself, after one more look whether this is another root than the machine's.
+# In the jail: check again that this is not the root directory of the host, then do the work.
 in_the_jail() {
     [[ $(root_identity) != "$2" && ! -e /etc && ! -e /home && ! -e /root && -d /out ]] ||
         { echo "jailed.sh: not in a jail" >&2; exit 3; }
@@ -79,7 +79,7 @@ by_hand() {
     pack /out/out.tar
 }
 
-# The kernel wants two lower directories: there is always an empty one at the bottom.
+# overlayfs needs two lower directories, so there is always an empty one at the bottom.
 overlay() {
     local layer older=()
     mkdir -p /out/lower/0000 /out/view

@@ -1,4 +1,4 @@
-"""Write an OCI image layout around layers, for the tools that take nothing else."""
+"""Write an OCI image layout around layers, for tools that read only layouts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ SUFFIX = {"plain": "tar", "gzip": "tar+gzip", "zstd": "tar+zstd"}
 def write(directory: Path, layers: Sequence[Path], plain: Sequence[Path], compression: str) -> None:
     """Make a layout with one image, tagged ``latest``.
 
-    Layers come base first, in the compression named and plain, whose digests are the diff_ids. Blobs are hard links
-    to the layers where that can be. Cost: both forms are read once.
+    ``layers`` are in the given compression, ``plain`` are the same layers uncompressed; both come base first. The
+    digests of ``plain`` become the diff_ids. Blobs are hard links to the layers where possible, otherwise copies.
+    Cost: both forms are read once.
     """
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -31,7 +32,7 @@ def write(directory: Path, layers: Sequence[Path], plain: Sequence[Path], compre
 
 
 def _config(plain: Sequence[Path]) -> dict[str, object]:
-    """No more than the specification wants; without a history, tools want none for each layer."""
+    """The minimum that the specification requires; without a history, tools expect no history entry for a layer."""
     diff_ids = [f"sha256:{_sha256(path)}" for path in plain]
     return {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
 

@@ -1,4 +1,4 @@
-"""What the figures depend on: the machine, the file systems, the versions of all that is measured."""
+"""What the figures depend on: the machine, the file systems, and the versions of everything that is measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("isal", "zstandard", "lz4")
 
 
 def describe(streamerge: Sequence[str]) -> dict[str, str]:
-    """The machine, and the versions of the command and of the tools that are there."""
+    """The machine, and the versions of the command and of the installed tools."""
     facts = {
         "processor": _first_match("/proc/cpuinfo", r"model name\s*: (.*)") or platform.machine(),
         "cores": str(os.cpu_count()),
@@ -33,20 +33,20 @@ def describe(streamerge: Sequence[str]) -> dict[str, str]:
 
 
 def installed() -> str:
-    """The command that is installed beside this Python, for a shell; else the module that it finds."""
+    """A shell command for the streamerge that is installed beside this Python, or else for the module."""
     script = Path(sys.executable).with_name("streamerge")
     return shlex.join([str(script)] if script.exists() else [sys.executable, "-m", "streamerge"])
 
 
 def interpreter_of(command: Sequence[str]) -> str:
-    """The Python that runs a command: what the first line of its script names, or the command itself."""
+    """The Python that runs a command: the one that its script's first line names, or the command itself."""
     found = shutil.which(command[0])
     first = Path(found).read_bytes()[:200].partition(b"\n")[0] if found else b""
     return os.fsdecode(first[2:].strip()) if first.startswith(b"#!/") else command[0]
 
 
 def file_system(directory: Path) -> str:
-    """The kind of file system that a directory is on, as ``mount`` names it."""
+    """The type of the file system that a directory is on, as ``mount`` names it."""
     answer = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", directory], capture_output=True, text=True)
     return (answer.stdout.split() or ["unknown"])[-1]
 

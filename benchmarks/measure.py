@@ -1,4 +1,4 @@
-"""Run a command and take its time and memory; run several in turn."""
+"""Run a command and measure its time and memory; run several commands in turn."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Protocol
 
 PHASES = "phases"
-"""A command that does its work in parts may leave a file of this name: lines of a part's name and its seconds."""
+"""The name of a file that a command may leave: each line has the name of a part of its work, and the seconds."""
 
 
 class CommandFailed(Exception):
-    """A measured command did not succeed, so its time means nothing."""
+    """A measured command failed, so its time means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run; its output goes to a file, or nowhere."""
+    """A command to run; its output goes to a file or is discarded."""
 
     arguments: Sequence[str]
     stdout: Path | None = None
@@ -31,18 +31,18 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run, or one part of a run, of which only the wall time is known."""
+    """One run, in seconds and bytes; for a part of a run, only the wall time is known."""
 
     wall: float
     cpu: float = 0.0
-    """User and system time, of the command and of all that it waited for."""
+    """User and system time of the command and of all processes that it waited for."""
     rss: int = 0
-    """Bytes at the peak of the largest process; never less than ``floor()``."""
+    """Peak memory of the largest process in bytes; never less than ``floor()``."""
 
 
 @dataclass(slots=True)
 class Series:
-    """The runs of one command by the number of their round, up to the one that failed. Figures are medians."""
+    """The runs of one command by round; it is not run again after a failure."""
 
     rounds: dict[int, Sample] = field(default_factory=dict)
     failure: str = ""
@@ -64,32 +64,32 @@ class Series:
 
     @property
     def cpu(self) -> float:
-        """The median processor time; 0 where it is not known."""
+        """The median CPU time; 0 if it is not known."""
         return statistics.median(sample.cpu for sample in self.rounds.values())
 
     @property
     def rss(self) -> int:
-        """The highest peak; 0 where it is not known."""
+        """The highest peak memory; 0 if it is not known."""
         return max(sample.rss for sample in self.rounds.values())
 
 
 class Runner(Protocol):
-    """What can be run in turn with others."""
+    """A command that can be run in turn with others."""
 
     @property
     def name(self) -> str:
-        """What its series is called."""
+        """The name of its series."""
 
     @property
     def slow(self) -> bool:
-        """Whether it takes part in the first rounds only."""
+        """Whether it runs in the first rounds only."""
 
     def start(self, place: Path) -> Command:
-        """The command, given an empty directory to write to."""
+        """The command, which writes to the empty directory ``place``."""
 
 
 def run(command: Command) -> Sample:
-    """Run it once, with nothing on standard input."""
+    """Run a command once, with empty standard input. Raises CommandFailed."""
     with (command.stdout or Path(os.devnull)).open("wb") as stdout, tempfile.TemporaryFile() as stderr:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -106,43 +106,43 @@ def run(command: Command) -> Sample:
 
 
 def _environment() -> dict[str, str]:
-    """One locale for all: bsdtar refuses names that it cannot spell. And no checkout before what is installed."""
+    """Ours with a UTF-8 locale, since bsdtar refuses names that it cannot convert, and without PYTHONPATH."""
     return {**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, "LC_ALL": "C.UTF-8"}
 
 
 def floor() -> int:
-    """The peak that even ``true`` shows: Linux counts what the forking process had before the exec."""
+    """The peak memory of ``true``: Linux also counts the memory of the forking process before the exec."""
     return run(Command(["true"])).rss
 
 
 @contextmanager
 def scratch(directory: Path) -> Iterator[Path]:
-    """A new directory that is gone afterwards, and its dirty pages with it."""
+    """A new directory that is removed afterwards, together with its dirty pages."""
     path = Path(tempfile.mkdtemp(dir=directory))
     try:
         yield path
     finally:
-        subprocess.run(["rm", "-rf", "--one-file-system", "--", path], check=True)  # some times as fast as shutil
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", path], check=True)  # several times as fast as shutil
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often to run what, and where."""
+    """How often and where to run commands."""
 
     directory: Path
     rounds: int
     slow_rounds: int
     watch: Callable[[str], None]
-    """Told what is run next."""
+    """Called with a description of each run before it starts."""
     inspect: Callable[[str, Path], None]
-    """Given each contender's name and output directory, once, before that is deleted."""
+    """Called once for each contender, with its name and its output directory, before that is deleted."""
 
 
 def in_turn(runners: Sequence[Runner], plan: Plan) -> dict[str, Series]:
-    """Run all, then all of them again in the other order, and so on; each in an empty directory.
+    """Run all commands, then all of them again in reverse order, and so on; each in an empty directory.
 
-    So a machine that slows down or speeds up meanwhile does it to all of them, and what ran in one round may be
-    compared.
+    If the machine becomes slower or faster meanwhile, that affects all commands alike. So times from the same round
+    can be compared.
     """
     series = {runner.name: Series() for runner in runners}
     for number in range(plan.rounds):
@@ -175,7 +175,7 @@ def _phases(path: Path) -> Iterator[tuple[str, float]]:
 
 
 def warm(paths: Sequence[Path]) -> None:
-    """Read the files once, so that all contenders find them in the page cache."""
+    """Read the files once, so that they are in the page cache for all contenders."""
     for path in paths:
         with path.open("rb", buffering=0) as file:
             while file.read(1 << 20):

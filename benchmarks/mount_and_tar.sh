@@ -1,9 +1,9 @@
 #!/bin/bash
-# mount_and_tar.sh TOOL OUT LAYOUT: have buildah or podman pull an image from an OCI layout into a store of its own,
-# mount it, and pack what the kernel's overlayfs shows: OUT/out.tar. OUT is an empty directory.
+# mount_and_tar.sh TOOL OUT LAYOUT: with buildah or podman (TOOL), pull an image from an OCI layout into a new store,
+# mount it, and pack what the kernel's overlayfs shows as OUT/out.tar. OUT is an empty directory.
 #
-# Needs root. No store of the machine is touched, and mounts happen in a namespace of their own. OUT/phases says how
-# long mounting and packing took alone, without the pull.
+# Needs root. Uses no existing store, and mounts in a separate namespace. OUT/phases has the time of mounting and
+# packing, without the pull.
 set -euo pipefail
 
 if [[ $1 != --namespace ]]; then

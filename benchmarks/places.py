@@ -1,7 +1,7 @@
-"""Where outputs go: in memory, on a disk, or on an ext4 of our own.
+"""Working directories for outputs: in memory, on a disk, or on a new ext4 in a file.
 
-A file system that has been in use for long may take many times as long as a new one to find room for a file (one that
-we met: ten times), and another time for each run. So ext4 is measured on a new one, in a file.
+A file system that has been in use for long may need many times as long as a new one to allocate a file (ten times, in
+one case that we met), and a different time in each run. So ext4 is measured on a new file system.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 EXT4 = "ext4:"
-"""Before a directory: a new ext4 in a file there. Only for root."""
+"""A directory with this prefix stands for a new ext4 in a file in it. Needs root."""
 SIZE = "40G"
-"""Of its file, which has holes."""
+"""The size of that file, which is sparse."""
 
 
 @contextmanager
 def opened(names: Sequence[str]) -> Iterator[list[Path]]:
-    """The directories that these name, made if need be; file systems of our own are gone afterwards."""
+    """The directories with these names, created if necessary; new file systems are removed afterwards."""
     with ExitStack() as stack:
         directories = []
         for name in names:

@@ -1,4 +1,4 @@
-"""What synthetic images hold: the entries of each layer, bodies named only by their sizes."""
+"""The contents of synthetic images: the entries of each layer, with the sizes of their bodies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One entry of a layer, its body named only by its size."""
+    """One entry of a layer; of its body, only the size is given."""
 
     path: str
     type: bytes = tarfile.REGTYPE
@@ -21,7 +21,7 @@ class Item:
 
 
 class Stack:
-    """The layers so far, and the names that show through them; directories are left to the writer."""
+    """The layers so far, and the names that are visible in them. Directories are added when a layer is written."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -29,16 +29,16 @@ class Stack:
         self._names: list[str] = []
 
     def new_layer(self) -> None:
-        """Start the next newer layer."""
+        """Start a new layer on top."""
         self.layers.append([])
 
     def add(self, *items: Item) -> None:
-        """Put items at names that no layer has yet."""
+        """Add items whose names no layer has yet."""
         self.layers[-1].extend(items)
         self._names.extend(item.path for item in items)
 
     def shadow(self, replaced: int, deleted: int, size: Callable[[], int]) -> None:
-        """Write anew, or white out, names of older layers. At most once a layer, before anything is added."""
+        """Replace or white out names of older layers. Call it at most once a layer, before ``add``."""
         picked = self.rng.sample(range(len(self._names)), min(replaced + deleted, len(self._names)))
         rewritten, gone = picked[:replaced], picked[replaced:]
         self.layers[-1].extend(Item(self._names[i], size=size()) for i in rewritten)
@@ -47,7 +47,7 @@ class Stack:
         self._names = [name for i, name in enumerate(self._names) if i not in dead]
 
     def make_opaque(self, count: int) -> None:
-        """Hide all that older layers have in some directories. At most once a layer, after shadow."""
+        """Hide the older contents of some directories. Call it at most once a layer, after ``shadow``."""
         ours = {item.path for item in self.layers[-1]}
         parents = sorted({parent_of(name) for name in self._names})
         opaque = set(self.rng.sample(parents, min(count, len(parents))))
@@ -56,7 +56,7 @@ class Stack:
 
 
 def parent_of(path: str) -> str:
-    """The directory that a path lies in; empty for a path without a slash."""
+    """The parent directory of a path; empty for a path without a slash."""
     return path.rpartition("/")[0]
 
 
@@ -66,7 +66,7 @@ def _whiteout(path: str) -> str:
 
 
 def small(rng: random.Random, scale: float) -> Stack:
-    """100,000 files of 700 bytes in 4 layers, 20 % of them shadowed: headers, not bytes, cost the time."""
+    """100,000 files of 700 bytes in 4 layers, 20 % of them hidden: most of the time goes into headers."""
     stack = Stack(rng)
     count = max(4, round(25_000 * scale))
     shadowed = round(count * 4 * 0.2 / 3)
@@ -80,14 +80,14 @@ def small(rng: random.Random, scale: float) -> Stack:
 
 
 def big(rng: random.Random, scale: float) -> Stack:
-    """2 GiB in some 200 files of 1 to 64 MiB in 4 layers, a quarter of them hidden: bytes cost the time.
+    """2 GiB in about 200 files of 1 to 64 MiB in 4 layers, a quarter of them hidden: most of the time goes into bytes.
 
-    The scale acts on the sizes, the number of files stays.
+    The scale changes the sizes of the files, not their number.
     """
     stack = Stack(rng)
     sizes = _big_sizes(rng, 2048 * MIB)
     quarter = len(sizes) // 4
-    hidden = quarter // 5  # the opaque directory hides nearly as many again
+    hidden = quarter // 5  # the opaque directory hides nearly as many
     for layer in range(4):
         stack.new_layer()
         remaining = iter([round(size * scale) for size in sizes[layer * quarter :][:quarter]])
@@ -107,7 +107,7 @@ def _big_sizes(rng: random.Random, total: int) -> list[int]:
 
 
 def mixed(rng: random.Random, scale: float) -> Stack:
-    """60,000 paths of all kinds in 8 layers, most in the oldest ones, sizes as in a Linux distribution."""
+    """60,000 paths of all types in 8 layers, most of them in the oldest, with the sizes of a Linux distribution."""
     stack = Stack(rng)
     namer = _Namer(rng, max(4, round(3_000 * scale)))
     for layer, share in enumerate((0.45, 0.2, 0.1, 0.08, 0.06, 0.05, 0.04, 0.02)):
@@ -122,10 +122,10 @@ def mixed(rng: random.Random, scale: float) -> Stack:
 
 
 def many(rng: random.Random, scale: float) -> Stack:
-    """200,000 entries in 10 layers, 2 GiB: a distribution with node_modules, most of the files a few KiB.
+    """200,000 entries in 10 layers, 2 GiB: a distribution with node_modules; most files have a few KiB.
 
-    Half of the files are below 2.6 KiB, the largest have 5 MiB. Each layer has directories of its own, and writes
-    anew, or deletes, some of what older ones have.
+    Half of the files are smaller than 2.6 KiB; the largest have 5 MiB. Each layer has its own directories, and
+    replaces or deletes some files of older layers.
     """
     stack = Stack(rng)
     shares = (0.3, 0.2, 0.15, 0.1, 0.08, 0.06, 0.04, 0.03, 0.02, 0.02)
@@ -160,7 +160,7 @@ def _package_items(rng: random.Random, path: str, size: Callable[[random.Random]
 
 
 class _Namer:
-    """New paths in a tree of directories up to six deep; one name in a hundred is long, one is not ASCII."""
+    """New paths in a tree up to six directories deep. Of 100 names, one is long and one is not ASCII."""
 
     def __init__(
         self, rng: random.Random, directories: int, roots: Sequence[str] = ("usr", "etc", "var", "opt")
@@ -188,7 +188,7 @@ class _Namer:
 
 
 def tiny(rng: random.Random, scale: float) -> Stack:
-    """Three layers of a few files, whatever the scale: only starting costs time."""
+    """Three layers with a few files, at any scale: nearly all of the time is start-up."""
     stack = Stack(rng)
     for layer in range(3):
         stack.new_layer()

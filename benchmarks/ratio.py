@@ -1,4 +1,4 @@
-"""Ratios of times taken in the same round, and how far they spread."""
+"""Ratios of times from the same round, and how much they vary."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ from benchmarks.measure import Series
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Some values: their median, the lowest, the highest, and how many there are."""
+    """The median, the lowest and the highest of some values, and their number."""
 
     median: float
     low: float
     high: float
     count: int
-
-    def __str__(self) -> str:
-        if self.count == 1:
-            return f"{self.median:.2f}"
-        return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -30,13 +25,13 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def compare(ours: Series, theirs: Series) -> Spread | None:
-    """Our wall time over theirs, round by round; none if no round has both, or one of the two failed."""
+    """Our wall time divided by theirs, by round; None if no round has both, or if one of the two failed."""
     ratios = [our / their for our, their in _pairs(ours, theirs)]
     return spread(ratios) if ratios else None
 
 
 def surplus(ours: Series, theirs: Series) -> Spread | None:
-    """Our wall time less theirs, round by round, in milliseconds; none as with ``compare``."""
+    """Our wall time minus theirs, by round, in milliseconds; None in the same cases as for ``compare``."""
     differences = [1000 * (our - their) for our, their in _pairs(ours, theirs)]
     return spread(differences) if differences else None
 

@@ -1,4 +1,4 @@
-"""Who competes, with what command, and how much of the work each does."""
+"""The commands that are compared, and how much of the work each of them does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECKED_TAR, CHECKED_DIRECTORY = "streamerge oci: → tar", "streamerge oci: →
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a contender's work that it takes the time of itself."""
+    """A part of a contender's work that the contender times itself."""
 
     name: str
     does: str
@@ -33,31 +33,31 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A command that does the work, or the part of it that ``does`` names."""
+    """A command that merges, or does the part of the work that ``does`` describes."""
 
     name: str
     does: str
     tool: str
     command: Callable[[Image, Path], Command]
-    """The command for an image, given an empty directory to write to."""
+    """Makes the command for an image and an empty directory to write to."""
     against: tuple[str, ...] = ()
-    """Which of ours it is compared with: one that does as much, to a tar and to a directory."""
+    """Our commands that it is compared with: one to a tar, one to a directory, with the same checks."""
     compressions: frozenset[str] = ALL
     makes: str = ""
-    """The name of the tree that it makes in its directory, if it makes one that should be the merged one."""
+    """The name of the merged tree in its output directory; empty if it makes none."""
     needs_layout: bool = False
     needs_packed: bool = False
     root: bool | None = None
-    """Whether it runs only as root, or never."""
+    """True: runs only as root; False: never as root; None: either way."""
     slow: bool = False
-    """Takes many times as long as we, or no target is about it: runs in the first rounds only."""
+    """Runs in the first rounds only: it takes many times as long as streamerge, or no target covers it."""
     once: bool = False
-    """Writes nothing, or nothing of interest: measured in the first place of work only."""
+    """Measured in the first working directory only: it writes nothing, or nothing of interest."""
     parts: tuple[Part, ...] = ()
-    """Named as ``measure.in_turn`` names their series."""
+    """Their names are those that ``measure.in_turn`` gives their series."""
 
     def can_run(self, image: Image) -> bool:
-        """Whether it is on this machine and takes such an image."""
+        """Whether it is installed here, may run, and takes such an image."""
         fits = image.compression in self.compressions and (image.layout is not None or not self.needs_layout)
         allowed = self.root is None or self.root == (os.geteuid() == 0)
         packed = image.packed is not None or not self.needs_packed
@@ -66,19 +66,19 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A contender with the image that it is to merge: what ``measure.in_turn`` runs."""
+    """A contender and the image that it merges, as ``measure.in_turn`` needs them."""
 
     contender: Contender
     image: Image
 
     @property
     def name(self) -> str:
-        """The contender's."""
+        """The contender's name."""
         return self.contender.name
 
     @property
     def slow(self) -> bool:
-        """The contender's."""
+        """Whether the contender is slow."""
         return self.contender.slow
 
     def start(self, place: Path) -> Command:
@@ -90,9 +90,9 @@ class Entrant:
 
 
 def streamerge(command: Sequence[str]) -> list[Contender]:
-    """The contenders this is all about. Those that read a layout check digests, as runtimes do."""
-    merged, tool = "merges; each path once", command[0]
-    checked = "merges, and checks all digests"
+    """The commands of streamerge. Those that read a layout check digests, as runtimes do."""
+    merged, tool = "merges", command[0]
+    checked = "merges and checks all digests"
 
     def from_layers(*output: str) -> Callable[[Image, Path], Command]:
         return lambda image, place: Command([*command, *image.arguments, *_output(place, output), "-q"])
@@ -113,7 +113,7 @@ def streamerge(command: Sequence[str]) -> list[Contender]:
 
 
 def _output(place: Path, names: Sequence[str]) -> list[str]:
-    """The options that name the output and let it be flushed by the system, as that of all rivals."""
+    """The options for the output. It is not flushed to disk, since other tools do not flush theirs."""
     return ["-o", *(f"{place}/{name}" for name in names), "--no-fsync"]
 
 
@@ -121,7 +121,7 @@ def _output(place: Path, names: Sequence[str]) -> list[str]:
 
 
 def _each(*command: str) -> Callable[[Image, Path], Command]:
-    """Run the command on one layer after the other, its output thrown away."""
+    """Run the command on one layer after the other and discard its output."""
     script = f'set -e; for layer; do {" ".join(command)} "$layer"; done'
     return lambda image, _: Command(["sh", "-c", script, "sh", *image.arguments])
 
@@ -139,7 +139,7 @@ def _tarfile_copy(image: Image, place: Path) -> Command:
 
 
 def _extract(*command: str, for_xattrs: Sequence[str] = ()) -> Callable[[Image, Path], Command]:
-    """Extract what is merged already; plain, whatever the layers are."""
+    """Extract the already merged tar, which is plain even if the layers are compressed."""
 
     def start(image: Image, place: Path) -> Command:
         (place / "out").mkdir()
@@ -155,26 +155,26 @@ _DECODERS = {"gzip": "igzip", "zstd": "zstd"}
 
 
 def _extract_packed(image: Image, place: Path) -> Command:
-    """The same of what is compressed as the layers are, decoded beside it by the fastest that there is."""
+    """Extract the already merged tar, compressed like the layers; the fastest decoder runs beside tar."""
     (place / "out").mkdir()
     decode = f"{_DECODERS[image.compression]} -dc {shlex.quote(str(image.packed))}"
     extract = shlex.join([*_GNU_TAR, *(_FOR_XATTRS if image.xattrs else ()), "-xpf", "-", "-C", str(place / "out")])
     return Command(["bash", "-o", "pipefail", "-c", f"{decode} | {extract}"])
 
 
-EXTRACTS = "only extracts the already merged tar, plain"
+EXTRACTS = "extracts the already merged tar, which is plain"
 _gnu_tar = _extract(*_GNU_TAR, for_xattrs=_FOR_XATTRS)
 
 PARTIAL = [
-    Contender("cat", "only copies the layers' bytes", "cat", _cat, (TAR,), PLAIN),
-    Contender("igzip -dc", "only decodes, to nowhere", "igzip", _each("igzip", "-dc"), (TAR,), GZIP),
-    Contender("zstd -dc", "only decodes, to nowhere", "zstd", _each("zstd", "-qdc"), (TAR,), ZSTD),
-    Contender("tar -tf", "only lists", "tar", _each("tar", "-tf"), (TAR,), slow=True, once=True),
-    Contender("bsdtar -tf", "only lists", "bsdtar", _each("bsdtar", "-tf"), (TAR,), slow=True, once=True),
+    Contender("cat", "copies the bytes of the layers", "cat", _cat, (TAR,), PLAIN),
+    Contender("igzip -dc", "decodes only; the output is discarded", "igzip", _each("igzip", "-dc"), (TAR,), GZIP),
+    Contender("zstd -dc", "decodes only; the output is discarded", "zstd", _each("zstd", "-qdc"), (TAR,), ZSTD),
+    Contender("tar -tf", "lists only", "tar", _each("tar", "-tf"), (TAR,), slow=True, once=True),
+    Contender("bsdtar -tf", "lists only", "bsdtar", _each("bsdtar", "-tf"), (TAR,), slow=True, once=True),
     Contender("bsdtar -cf @layer", "copies all entries, hides nothing", "bsdtar", _bsdtar_copy, (TAR,), PLAIN),
     Contender(
         "tarfile",
-        "copies all entries, hides nothing (standard library)",
+        "copies all entries, hides nothing; Python's standard library",
         sys.executable,
         _tarfile_copy,
         (TAR,),
@@ -186,7 +186,7 @@ PARTIAL = [
     *(
         Contender(
             EXTRACTS_PACKED,
-            f"only extracts the already merged tar, as {tool} decodes it",
+            f"extracts the already merged tar, compressed like the layers and decoded by {tool}",
             tool,
             _extract_packed,
             (DIRECTORY,),
@@ -210,19 +210,19 @@ def _umoci(image: Image, place: Path) -> Command:
 
 
 def by_hand(image: Image, place: Path) -> Command:
-    """GNU tar, layer by layer: with checks first, or, as root, in a jail."""
+    """GNU tar, layer by layer: as root in a jail, otherwise after checks."""
     if os.geteuid() == 0:
         return jailed("by-hand", image, place)
     return Command([*_script("by_hand.sh", image), str(place / "out.tar"), *image.arguments])
 
 
 def jailed(what: str, image: Image, place: Path) -> Command:
-    """What only root can do: see jailed.sh."""
+    """A command of jailed.sh, which needs root."""
     return Command([*_script("jailed.sh", image), what, str(place), *image.arguments])
 
 
 def _script(name: str, image: Image) -> list[str]:
-    """GNU tar is a third faster without its options for xattrs: it gets them where there are any."""
+    """A script. It keeps xattrs only if there are any: without those options, GNU tar is a third faster."""
     return ["env", f"XATTRS={'yes' if image.xattrs else ''}", "bash", str(HERE / name)]
 
 
@@ -235,18 +235,18 @@ BY_HAND_TREE = f"{BY_HAND}: the tree alone"
 MERGING = [
     Contender(
         BY_HAND,
-        "merges: whiteouts, GNU tar over what is there, then tar of the tree",
+        "merges: applies the whiteouts and extracts each layer over the tree with GNU tar, then packs the tree",
         "tar",
         by_hand,
         (TAR,),
         GZIP,
         makes="out.tar",
         slow=True,
-        parts=(Part(BY_HAND_TREE, "the same without the last tar", (DIRECTORY,)),),
+        parts=(Part(BY_HAND_TREE, "the same without packing the tree", (DIRECTORY,)),),
     ),
     Contender(
         "umoci raw unpack",
-        "merges into a directory, checks digests",
+        "merges into a directory and checks digests",
         "umoci",
         _umoci,
         (CHECKED_TAR, CHECKED_DIRECTORY),
@@ -258,7 +258,7 @@ MERGING = [
     *(
         Contender(
             f"{tool} pull, mount, tar",
-            "unpacks into a new store, checks digests, mounts, tar of the mount",
+            "unpacks into a new store, checks digests, mounts the image, packs the mounted tree with tar",
             tool,
             _mount_and_tar(tool),
             (CHECKED_TAR, CHECKED_DIRECTORY),
@@ -268,7 +268,13 @@ MERGING = [
             root=True,
             slow=True,
             once=tool == "podman",
-            parts=(Part(f"{tool} pull, mount, tar: mount and tar alone", "from a filled store", (CHECKED_TAR,)),),
+            parts=(
+                Part(
+                    f"{tool} pull, mount, tar: mount and tar alone",
+                    "mounts and packs only, from a store that has the image",
+                    (CHECKED_TAR,),
+                ),
+            ),
         )
         for tool in ("buildah", "podman")
     ),
@@ -276,5 +282,5 @@ MERGING = [
 
 
 def all_contenders(command: Sequence[str]) -> list[Contender]:
-    """Ours first."""
+    """All commands, streamerge's first."""
     return [*streamerge(command), *PARTIAL, *MERGING]

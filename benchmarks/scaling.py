@@ -1,4 +1,7 @@
-"""Time and memory against entries, layers and bytes: ``python -m benchmarks.scaling`` writes docs/scaling.md."""
+"""Measure how time and memory grow with entries, layers and bytes.
+
+``python -m benchmarks.scaling --out docs/scaling.md`` writes the page.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,23 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What grows: entries, layers or bytes."""
+    """One quantity that grows: entries, layers or bytes."""
 
     name: str
     what: str
-    """What the images are, for the page."""
+    """A description of the images, for the page."""
     unit: str
-    """What one more of it is called."""
+    """The word for one of them."""
     sizes: Sequence[int]
     smoke: Sequence[int]
     forms: Sequence[str]
     layers: Callable[[Path, int, str], list[Path]]
     outputs: Sequence[str]
     scale: float
-    """What a second is multiplied by for the time of one unit."""
+    """``time_unit`` in a second."""
     time_unit: str
-    straight_memory: str
-    """What the memory of one unit is called; empty where memory should not grow."""
+    memory_unit: str
+    """The word for one unit that needs memory; empty if memory should not grow."""
 
 
 AXES = [
@@ -54,11 +57,11 @@ AXES = [
         ("pipe", "directory"),
         1e6,
         "µs",
-        "bytes a path",
+        "path",
     ),
     Axis(
         "Layers",
-        f"Each layer has {growing.PER_LAYER} files of {growing.BODY} bytes and replaces some of the layer below it.",
+        f"Each layer has {growing.PER_LAYER} files of {growing.BODY} bytes and replaces some files of older layers.",
         "layer",
         (1, 10, 100, 500),
         (1, 5),
@@ -67,11 +70,11 @@ AXES = [
         ("pipe",),
         1e3,
         "ms",
-        "bytes a layer",
+        "layer",
     ),
     Axis(
         "Bytes",
-        "One layer with one file: a hole where it is plain, text that packs to a tenth where it is compressed.",
+        "One layer with one file: a hole in a plain layer; in a compressed layer, text that shrinks to a tenth.",
         "GB",
         (10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000),
         (5_000_000, 10_000_000),
@@ -87,27 +90,27 @@ AXES = [
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One image merged several times: the best wall time, the highest peak of memory."""
+    """One image, merged several times."""
 
     size: int
     samples: list[Sample]
     ahead: int = 0
-    """Bytes that may be decoded before their turn: a step, and the same for all images that are large enough."""
+    """Bytes that may be decoded ahead; the same for all images that are large enough, 0 for the others."""
 
     @property
     def wall(self) -> float:
-        """The least: what disturbs a run only ever makes it longer."""
+        """The lowest wall time in seconds: a disturbance only makes a run longer."""
         return min(sample.wall for sample in self.samples)
 
     @property
     def rss(self) -> int:
-        """Bytes."""
+        """The highest peak memory in bytes."""
         return max(sample.rss for sample in self.samples)
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One axis in one form of the layers and of the output."""
+    """The points of one axis, for one compression of the layers and one output."""
 
     axis: Axis
     form: str
@@ -116,17 +119,17 @@ class Curve:
 
     @property
     def name(self) -> str:
-        """Short."""
+        """The compression and the output."""
         return f"{self.form} → {self.output}"
 
     @property
     def time(self) -> Line:
-        """Seconds by size."""
+        """The line fitted to seconds by size."""
         return straight.fit([(point.size, point.wall) for point in self.points])
 
     @property
     def memory(self) -> Line:
-        """Bytes at the peak by size, less those of the read-ahead."""
+        """The line fitted to peak memory in bytes by size, less the read-ahead."""
         return straight.fit([(point.size, point.rss - point.ahead) for point in self.points])
 
 
@@ -150,14 +153,24 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=main.__doc__)
     scratch = Path(tempfile.gettempdir(), "streamerge-benchmarks")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, once each, only to see that all of it works")
-    parser.add_argument("--only", choices=[axis.name.lower() for axis in AXES], help="one axis")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, once each; only checks that everything works")
+    parser.add_argument("--only", choices=[axis.name.lower() for axis in AXES], help="measure only one of these")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--streamerge", default=machine.installed(), metavar="CMD", help="the command to measure")
-    parser.add_argument("--workdir", type=Path, default=scratch, metavar="DIR", help="for directories, deleted at once")
-    parser.add_argument("--cache", type=Path, default=scratch / "scaling", metavar="DIR", help="for images: 5 GB, kept")
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="where the page goes (default: standard output)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where all runs go")
+    parser.add_argument(
+        "--workdir", type=Path, default=scratch, metavar="DIR", help="directory for outputs, which are deleted at once"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=scratch / "scaling",
+        metavar="DIR",
+        help="directory for images, which are kept: 5 GB",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.md", help="write the page to this file (default: standard output)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs to this file, as JSON")
     return parser
 
 
@@ -182,7 +195,7 @@ def _point(axis: Axis, size: int, form: str, output: str, command: Sequence[str]
 
 
 def _sample(command: Sequence[str], output: str, workdir: Path) -> Sample:
-    """A pipe is one to nowhere."""
+    """One run; the output of a pipe is discarded."""
     if output == "pipe":
         return measure.run(Command([*command, "-o", "-"]))
     with measure.scratch(workdir) as place:
@@ -193,17 +206,17 @@ def _sample(command: Sequence[str], output: str, workdir: Path) -> Sample:
 
 
 def page(facts: dict[str, str], curves: Sequence[Curve], file_system: str) -> str:
-    """All of it in Markdown."""
+    """The whole page in Markdown."""
     lines = [
-        "# How it grows",
+        "# Scaling",
         "",
-        "Time and memory against entries, layers and bytes; made by `python -m benchmarks.scaling`. The output goes to",
-        f"`-o - >/dev/null` (“pipe”) or to a directory on {file_system}. Shown are the least time of several runs,",
-        "start-up included, and the highest peak of memory.",
+        "How time and memory grow with entries, layers and bytes. `python -m benchmarks.scaling` writes this page.",
+        f"The output goes to `-o - >/dev/null` (“pipe”) or to a directory on {file_system}. A time is the lowest of",
+        "several runs, start-up included. Memory is the highest peak.",
         "",
-        "A curve is called straight if one line, fitted to all its points, misses none of them by more than",
-        f"{straight.TOLERANCE:.0%} – over three decades. Where compressed layers are large enough to be decoded by",
-        f"other processes, memory is judged without the {DEFAULT_READ_AHEAD >> 20} MiB for what they decode ahead.",
+        "A line is fitted to the points of each curve. The curve counts as straight if no point is more than",
+        f"{straight.TOLERANCE:.0%} off the line. Large compressed layers are decoded by decoder processes; for the",
+        f"fit, the {DEFAULT_READ_AHEAD >> 20} MiB for what they decode ahead are subtracted from the memory.",
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
     ]
@@ -218,34 +231,55 @@ def _section(curves: Sequence[Curve]) -> Iterator[str]:
     yield ""
     yield axis.what
     yield ""
-    cells = (f"{curve.name}, s | peak MiB" for curve in curves)
+    yield from _points(axis, curves)
+    yield ""
+    yield f"Lines fitted to time: start-up, and time for each {axis.unit}."
+    yield ""
+    yield f"| layers → output | start-up s | {axis.time_unit} each | worst point off, % | straight |"
+    yield "| --- | ---: | ---: | ---: | --- |"
+    for curve in curves:
+        line, slope = curve.time, f"{curve.time.slope * axis.scale:.2f}"
+        yield f"| {curve.name} | {line.offset:.2f} | {slope} | {100 * line.worst:.0f} | {_straight(line)} |"
+    yield ""
+    yield from (_fitted_memory if axis.memory_unit else _memory_range)(axis, curves)
+
+
+def _points(axis: Axis, curves: Sequence[Curve]) -> Iterator[str]:
+    cells = (f"{curve.name}, s | {curve.name}, MiB" for curve in curves)
     yield f"| {axis.name.lower()} | {' | '.join(cells)} |"
     yield f"| ---: |{' ---: | ---: |' * len(curves)}"
     for row in zip(*(curve.points for curve in curves), strict=True):
         cells = (f"{point.wall:.2f} | {point.rss / MIB:.0f}" for point in row)
         yield f"| {row[0].size:,} | {' | '.join(cells)} |"
+
+
+def _fitted_memory(axis: Axis, curves: Sequence[Curve]) -> Iterator[str]:
+    yield f"Lines fitted to memory: at the start, and for each {axis.memory_unit}."
     yield ""
-    yield from (sentence for curve in curves for sentence in _sentences(curve))
+    yield "| layers → output | start MiB | bytes each | worst point off, % | straight |"
+    yield "| --- | ---: | ---: | ---: | --- |"
+    for curve in curves:
+        line = curve.memory
+        start, slope = f"{line.offset / MIB:.0f}", f"{line.slope:,.0f}"
+        yield f"| {curve.name} | {start} | {slope} | {100 * line.worst:.0f} | {_straight(line)} |"
 
 
-def _sentences(curve: Curve) -> Iterator[str]:
-    axis, time, memory = curve.axis, curve.time, curve.memory
-    each = f"{time.slope * axis.scale:.2f} {axis.time_unit} for each {axis.unit}"
-    yield f"- {curve.name}: {time.offset:.2f} s and {each}; at most {time.worst:.0%} off: {_judged(time)}."
-    if axis.straight_memory:
-        grown = f"{memory.offset / MIB:.0f} MiB and {memory.slope:.0f} {axis.straight_memory}"
-        yield f"  Memory: {grown}; at most {memory.worst:.0%} off: {_judged(memory)}."
-    else:
+def _memory_range(_: Axis, curves: Sequence[Curve]) -> Iterator[str]:
+    yield "Memory is bounded here, so no line is fitted."
+    yield ""
+    yield "| layers → output | lowest MiB | highest MiB |"
+    yield "| --- | ---: | ---: |"
+    for curve in curves:
         least, most = (bound(point.rss for point in curve.points) / MIB for bound in (min, max))
-        yield f"  Memory: {least:.0f} to {most:.0f} MiB."
+        yield f"| {curve.name} | {least:.0f} | {most:.0f} |"
 
 
-def _judged(line: Line) -> str:
-    return "straight" if line.straight else "**not straight**"
+def _straight(line: Line) -> str:
+    return "yes" if line.straight else "**no**"
 
 
 def _values(facts: dict[str, str], curves: Sequence[Curve]) -> dict[str, object]:
-    """All of it for JSON, every run included."""
+    """Everything as values for JSON, with every single run."""
     return {"machine": facts, "curves": [_curve_values(curve) for curve in curves]}
 
 

@@ -1,4 +1,4 @@
-"""What it takes to start: three tiny layers, against an interpreter that does nothing."""
+"""The time to start: a merge of three tiny layers, compared with an empty Python program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.measure import Command, Plan
 from benchmarks.ratio import Spread
 
 LIMIT = 120
-"""Milliseconds more than ``python3 -c pass``."""
+"""How many milliseconds longer than ``python3 -c pass`` it may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class _Fixed:
 
 
 def surplus(command: Sequence[str], image: Image, directory: Path, rounds: int) -> Spread | None:
-    """How many milliseconds longer a merge of tiny layers takes; none if it fails."""
+    """How many milliseconds longer a merge of tiny layers takes; None if it fails."""
     ours = _Fixed("ours", [*command, *image.arguments, "--no-fsync", "-q"])
     theirs = _Fixed("python3 -c pass", [sys.executable, "-c", "pass"])
     plan = Plan(directory, rounds, rounds, lambda what: None, lambda name, place: None)

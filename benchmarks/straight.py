@@ -1,4 +1,4 @@
-"""Is a curve a straight line?"""
+"""Fit a straight line to measured points, and tell how well it fits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TOLERANCE = 0.2
-"""What a point may be off the line, as a share of itself."""
+"""How far a point may be off the line, as a share of its own value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """``offset + slope * x``, and how far the worst point is off it, as a share of that point."""
+    """``offset + slope * x``; ``worst`` is how far the worst point is off, as a share of its own value."""
 
     offset: float
     slope: float
@@ -19,14 +19,14 @@ class Line:
 
     @property
     def straight(self) -> bool:
-        """Whether the points may be said to lie on it."""
+        """Whether every point is within the tolerance."""
         return self.worst <= TOLERANCE
 
 
 def fit(points: Sequence[tuple[float, float]]) -> Line:
-    """The line that is nearest to at least two points (x, y), y above zero, relative to their y.
+    """The line that fits at least two points (x, y) best, with distances measured relative to y, which is above 0.
 
-    Relative, since otherwise the largest of points decades apart would alone decide.
+    With absolute distances, the largest of points that are decades apart would decide alone.
     """
     weights = [1 / y**2 for _, y in points]
     total = sum(weights)

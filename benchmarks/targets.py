@@ -1,4 +1,4 @@
-"""What streamerge shall reach, and whether it does."""
+"""The speed and memory that streamerge should reach, and whether it does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks import ratio
-from benchmarks.images import Image
 from benchmarks.measure import Series
 from benchmarks.ratio import Spread
 from benchmarks.rivals import (
@@ -24,32 +23,46 @@ from benchmarks.rivals import (
 
 MIB = 1 << 20
 MEMORY, MEMORY_PER_PATH = 128 * MIB, 120
-"""Bytes: what a merge may take at its peak, and how much more for each distinct path."""
+"""Bytes: the peak memory that a merge may use, and how much more it may use for each distinct path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory to work in, and the kind of file system that it is on."""
+    """A working directory, and the kind of file system that it is on."""
 
     name: str
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one image in one compression at one place."""
+class Subject:
+    """The image that was measured, in one compression; sizes are in bytes."""
 
-    image: Image
+    name: str
+    compression: str
+    layers: int
+    """How many layers it has."""
+    paths: int
+    """How many distinct paths its layers have, hidden ones included."""
+    plain_bytes: int
+    """The size of the layers when decoded, hidden entries included."""
+    packed_bytes: int
+    """The size of the layers as they are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All measurements of one image in one compression in one working directory."""
+
+    image: Subject
     place: Place
     contenders: Sequence[Contender]
     series: dict[str, Series]
-    paths: int
-    """How many distinct paths its layers have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """At most so many times the rival's wall time, of the median."""
+    """The median ratio of our wall time to another command's must not exceed ``limit``."""
 
     work: str
     against: str
@@ -57,11 +70,11 @@ class Target:
     ours: str
     theirs: str
     images: frozenset[str] = frozenset()
-    """Names; empty for all."""
+    """Names of the images that it covers; empty for all."""
     compressions: frozenset[str] = ALL
 
     def applies(self, result: Result) -> bool:
-        """Whether it is about such an image, and both took part."""
+        """Whether it covers such an image, and both commands were run."""
         image = result.image
         wanted = image.compression in self.compressions and (not self.images or image.name in self.images)
         return wanted and self.ours in result.series and self.theirs in result.series
@@ -78,7 +91,7 @@ def _unpackers() -> Iterator[Target]:
 TARGETS = [
     Target("gzip, big files → tar", "igzip -dc", 0.8, TAR, "igzip -dc", frozenset({"big"}), GZIP),
     Target("gzip, 200,000 entries → tar", "igzip -dc", 1.0, TAR, "igzip -dc", frozenset({"many"}), GZIP),
-    Target("zstd, both of these → tar", "zstd -dc", 1.1, TAR, "zstd -dc", frozenset({"big", "many"})),
+    Target("zstd, big files or 200,000 entries → tar", "zstd -dc", 1.1, TAR, "zstd -dc", frozenset({"big", "many"})),
     Target("plain, big files → tar", "cat", 1.0, TAR, "cat", frozenset({"big"})),
     Target(
         "plain, 100,000 small files → tar",
@@ -89,15 +102,15 @@ TARGETS = [
         frozenset({"small"}),
         frozenset({"plain"}),
     ),
-    Target("any → directory", "tar -x merged", 1.2, DIRECTORY, "tar -x merged"),
-    Target("compressed → directory", EXTRACTS_PACKED, 1.2, DIRECTORY, EXTRACTS_PACKED),
+    Target("any compression → directory", "tar -x merged", 1.2, DIRECTORY, "tar -x merged"),
+    Target("gzip or zstd → directory", EXTRACTS_PACKED, 1.2, DIRECTORY, EXTRACTS_PACKED),
     *_unpackers(),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A target on one image at one place; no spread where one of the two failed."""
+    """A target on one image in one place; the spread is None if one of the two commands failed."""
 
     target: Target
     result: Result
@@ -110,12 +123,12 @@ class Case:
 
     @property
     def median(self) -> float:
-        """For sorting: a failure is worse than any ratio."""
+        """The median ratio, for sorting: a failure is worse than any ratio."""
         return self.spread.median if self.spread else float("inf")
 
 
 def cases(target: Target, results: Iterable[Result]) -> list[Case]:
-    """The target on all images that it is about, where both took part and the rival did not fail."""
+    """The target on all images that it covers, where both commands were run and the other one did not fail."""
     return [
         Case(target, result, ratio.compare(result.series[target.ours], result.series[target.theirs]))
         for result in results
@@ -124,11 +137,11 @@ def cases(target: Target, results: Iterable[Result]) -> list[Case]:
 
 
 def allowed_memory(result: Result) -> int:
-    """Bytes that a merge of the image may take at its peak."""
-    return MEMORY + MEMORY_PER_PATH * result.paths
+    """Bytes of peak memory that a merge of the image may use."""
+    return MEMORY + MEMORY_PER_PATH * result.image.paths
 
 
 def used_memory(result: Result) -> int:
-    """The most that any of our runs took; 0 if none ran."""
+    """The highest peak of any of our runs, in bytes; 0 if none ran."""
     ours = [series for name, series in result.series.items() if name.startswith("streamerge") and series.rounds]
     return max((series.rss for series in ours), default=0)

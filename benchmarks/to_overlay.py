@@ -1,8 +1,8 @@
 """to_overlay.py LAYER DIRECTORY [OLDER...]: finish a layer that was unpacked into DIRECTORY without its whiteouts.
 
-Its whiteouts become those of overlayfs, and directories that it never lists get the metadata they have in the newest
-OLDER directory. What stands beside its own whiteout stays, and hides what is older by itself; a directory does so by
-being opaque. Runs in the jail of jailed.sh, with nothing but the standard library.
+Its whiteouts become overlayfs whiteouts. Directories that it does not list get the metadata that they have in the
+newest OLDER directory. An entry that the layer has beside its own whiteout stays: a file hides what is older anyway,
+and a directory is made opaque. Runs in the jail of jailed.sh, with the standard library only.
 """
 
 import os
@@ -15,7 +15,7 @@ OPAQUE = b".wh..wh..opq"
 
 
 def main(layer: str, directory: bytes, *older: bytes) -> None:
-    """Convert whiteouts, then settle what that and unpacking did to directories."""
+    """Convert whiteouts, then set the metadata of directories, which that and unpacking have changed."""
     with tarfile.open(layer, encoding="utf-8", errors="surrogateescape") as tar:
         listed = {_clean(member.name): member for member in tar}
     for name in listed:
@@ -35,7 +35,7 @@ def _clean(name: str) -> bytes:
 
 
 def _made(directory: bytes, parent: bytes) -> bool:
-    """Whether the whiteout's parent is a directory, made now if need be; below anything else it means nothing."""
+    """Whether the whiteout's parent is a directory, which is created if missing; else the whiteout has no effect."""
     path = directory
     for part in parent.split(b"/") if parent else []:
         path = os.path.join(path, part)

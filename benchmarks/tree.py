@@ -1,4 +1,4 @@
-"""What a tar or a directory shows, comparable; independent of the package and of its tests."""
+"""List a tar or a directory in a form that can be compared; independent of the package and of its tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO
 
 FIELDS = ("kind", "mode", "uid", "gid", "mtime", "content", "target", "device", "xattrs", "group")
-"""``content`` is a digest, ``mtime`` nanoseconds, ``group`` the least path of the same inode."""
+"""``content`` is a digest, ``mtime`` is in nanoseconds, ``group`` is the first path of the same inode by name."""
 
 Facts = list[object]
 Found = dict[str, tuple[Facts, object]]
-"""For each path its facts without the group, and what identifies its inode."""
+"""By path: the facts without ``group``, and a key for the inode."""
 
 _XATTR = "SCHILY.xattr."
 _KINDS = {
@@ -36,7 +36,7 @@ _MODES = {
 
 
 def tree(path: Path) -> dict[str, Facts]:
-    """What shows at each path; the root is the empty one. Cost: all that is there is read once."""
+    """The facts of each path; the root is the empty path. Cost: every file is read once."""
     found = _in_directory(os.fsencode(path)) if path.is_dir() else _in_tar(path)
     least: dict[object, str] = {}
     for name, (_, inode) in found.items():

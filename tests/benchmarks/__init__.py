@@ -1,1 +1,1 @@
-"""Tests of the benchmarks; tox runs them in its environment "smoke"."""
+"""Tests of the benchmarks; tox runs them in the environment ``smoke``."""

@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic, images and checks: what is wrong there makes every figure wrong."""
+"""The arithmetic, the images and the checks of the benchmarks: an error there makes every figure wrong."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import generate, layout, ratio, straight
-from benchmarks.check import Judge, Verdict, differences
-from benchmarks.images import Image
+from benchmarks.check import Trees, Verdict, differences
 from benchmarks.machine import interpreter_of
 from benchmarks.measure import Sample, Series
+from benchmarks.page import page
 from benchmarks.profiles import PROFILES
-from benchmarks.report import Report, as_values, page
+from benchmarks.report import Report, as_values, from_values
 from benchmarks.rivals import DIRECTORY, TAR, all_contenders
-from benchmarks.targets import MIB, TARGETS, Place, Result, allowed_memory, cases
+from benchmarks.targets import MIB, TARGETS, Place, Result, Subject, allowed_memory, cases
 from benchmarks.tree import tree
 
 SCRIPTS = Path(generate.__file__).parent
@@ -38,7 +38,6 @@ def series(*walls: float, failure: str = "") -> Series:
 def test_a_ratio_is_that_of_each_round_and_only_then_the_median() -> None:
     found = ratio.compare(series(1.0, 3.0, 2.0), series(2.0, 2.0, 8.0))
     assert found == ratio.Spread(0.5, 0.25, 1.5, 3)
-    assert str(found) == "0.50 (0.25–1.50)"
 
 
 def test_rounds_that_only_one_of_the_two_ran_in_do_not_count() -> None:
@@ -152,50 +151,70 @@ def test_another_content_differs_and_what_is_to_be_ignored_does_not(tmp_path: Pa
 # --- targets and the page ------------------------------------------------------------------------
 
 
-def result(tmp_path: Path, *, ours: Series, theirs: Series) -> Result:
-    layer = tmp_path / "layer.tar"
-    layer.write_bytes(bytes(1024))
-    image = Image("big", "gzip", (layer,), (layer,))
+def result(*, ours: Series, theirs: Series) -> Result:
+    image = Subject("big", "gzip", layers=1, paths=1000, plain_bytes=1024, packed_bytes=512)
     able = [each for each in all_contenders(["streamerge"]) if each.name in (TAR, "igzip -dc")]
-    return Result(image, Place("/dev/shm", "tmpfs"), able, {TAR: ours, "igzip -dc": theirs}, paths=1000)
+    return Result(image, Place("/dev/shm", "tmpfs"), able, {TAR: ours, "igzip -dc": theirs})
+
+
+def report_of(measured: Result) -> Report:
+    trees = Trees(True, {("umoci raw unpack", "gzip"): Verdict(2, "etc: is missing")})
+    return Report({"cores": "2"}, [measured], {"big": trees}, ratio.spread([99.0]), 3, 1, 20 * MIB)
 
 
 @pytest.mark.parametrize(("ours", "met"), [(0.8, True), (0.81, False)])
-def test_a_target_is_met_at_its_limit(tmp_path: Path, ours: float, met: bool) -> None:
-    measured = result(tmp_path, ours=series(ours), theirs=series(1.0))
+def test_a_target_is_met_at_its_limit(ours: float, met: bool) -> None:
+    measured = result(ours=series(ours), theirs=series(1.0))
     [found] = [case for target in TARGETS for case in cases(target, [measured])]
     assert (found.target.limit, found.met) == (0.8, met)
 
 
-def test_our_failure_misses_the_target_and_theirs_is_no_case(tmp_path: Path) -> None:
+def test_our_failure_misses_the_target_and_theirs_is_no_case() -> None:
     failed = series(failure="exit 1")
-    [found] = [case for target in TARGETS for case in cases(target, [result(tmp_path, ours=failed, theirs=series(1))])]
+    [found] = [case for target in TARGETS for case in cases(target, [result(ours=failed, theirs=series(1))])]
     assert not found.met
-    assert [case for t in TARGETS for case in cases(t, [result(tmp_path, ours=series(1), theirs=failed)])] == []
+    assert [case for t in TARGETS for case in cases(t, [result(ours=series(1), theirs=failed)])] == []
 
 
-def test_a_target_is_only_about_what_it_names(tmp_path: Path) -> None:
-    measured = result(tmp_path, ours=series(1), theirs=series(1))
+def test_a_target_covers_only_the_images_that_it_names() -> None:
+    measured = result(ours=series(1), theirs=series(1))
     other = replace(measured, image=replace(measured.image, name="small"))
     assert [case for target in TARGETS for case in cases(target, [other])] == []
 
 
-def test_memory_may_grow_by_120_bytes_a_path(tmp_path: Path) -> None:
-    assert allowed_memory(result(tmp_path, ours=series(1), theirs=series(1))) == 128 * MIB + 120_000
+def test_memory_may_grow_by_120_bytes_a_path() -> None:
+    assert allowed_memory(result(ours=series(1), theirs=series(1))) == 128 * MIB + 120_000
 
 
-def test_the_page_shows_the_ratio_its_spread_and_who_is_wrong(tmp_path: Path) -> None:
-    measured = result(tmp_path, ours=series(0.5, 0.7, 0.6), theirs=series(1.0, 1.0, 1.0))
-    judge = Judge(tmp_path, measured.image, True, {("umoci raw unpack", "gzip"): Verdict(2, "etc: is missing")})
-    report = Report({"cores": "2"}, [measured], {"big": judge}, ratio.spread([99.0]), 3, 1, 20 * MIB)
-    text = page(report)
-    assert "| gzip, big files → tar | `igzip -dc` | 0.8 × | 0.60 (0.50–0.70): met |" in text
-    assert "| three tiny layers | `python3 -c pass` | +120 ms | +99 ms (99–99): met |" in text
+def test_the_page_has_one_number_a_cell_and_names_wrong_trees() -> None:
+    text = page(report_of(result(ours=series(0.5, 0.7, 0.6), theirs=series(1.0, 1.0, 1.0))))
+    assert "| gzip, big files → tar | `igzip -dc` | 0.8 | tmpfs | big | gzip | 0.60 | 0.50 | 0.70 | met |" in text
+    assert "| 120 | 99 | 99 | 99 | met |" in text
+    assert "| tmpfs | big | gzip | 40 | 128 | met |" in text
+    assert "| streamerge → tar | igzip -dc | 0.60 | 0.50 | 0.70 |" in text
     assert "- **umoci raw unpack**, gzip: 2 paths differ, for example `etc: is missing`" in text
-    assert json.loads(json.dumps(as_values(report)))["targets"][0]["met"]
 
 
-def test_every_target_is_about_contenders_that_there_are() -> None:
+def test_the_page_leaves_the_spread_of_one_round_blank() -> None:
+    text = page(report_of(result(ours=series(0.5), theirs=series(1.0))))
+    assert "| gzip, big files → tar | `igzip -dc` | 0.8 | tmpfs | big | gzip | 0.50 |  |  | met |" in text
+
+
+def test_the_page_can_be_written_again_from_the_json() -> None:
+    report = report_of(result(ours=series(0.5, 0.7), theirs=series(failure="exit 1")))
+    kept = from_values(json.loads(json.dumps(as_values(report))))
+    assert page(kept) == page(report)
+    assert as_values(kept) == as_values(report)
+
+
+def test_the_pages_of_the_repository_are_those_of_their_json() -> None:
+    results = sorted((SCRIPTS / "results").glob("*.json"))
+    assert results
+    for path in results:
+        assert path.with_suffix(".md").read_text() == page(from_values(json.loads(path.read_text())))
+
+
+def test_every_target_names_contenders_that_exist() -> None:
     contenders = all_contenders(["streamerge"])
     names = {each.name for each in contenders} | {part.name for each in contenders for part in each.parts}
     assert {target.ours for target in TARGETS} | {target.theirs for target in TARGETS} <= names
@@ -216,7 +235,7 @@ def test_by_hand_refuses_root(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("target", ["/run", "../../run"])
 def test_by_hand_refuses_layers_that_could_lead_out_of_the_tree(tmp_path: Path, target: str) -> None:
-    """Where the listing was longer than a pipe holds, the first match of grep -q ended sed, and the check with it."""
+    """If the listing did not fit into a pipe, ``grep -q`` exited at its first match, and sed and the check failed."""
     members = [(member("a", tarfile.SYMTYPE, linkname=target), b"")]
     members += [(member(f"directory/of/some/files/file-number-{number:06}"), b"") for number in range(5_000)]
     layer = tar_of(tmp_path / "layer.tar", *members)
@@ -228,7 +247,7 @@ def test_by_hand_refuses_layers_that_could_lead_out_of_the_tree(tmp_path: Path, 
 
 @pytest.mark.root
 def test_a_symlink_of_the_image_does_not_lead_out_of_the_jail(tmp_path: Path) -> None:
-    """The first version of by_hand.sh deleted the machine's files through `run -> /run` and a whiteout below it."""
+    """An early by_hand.sh deleted files of the host through ``run -> /run`` and a whiteout below it."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("still here")
@@ -251,7 +270,7 @@ def test_the_jail_works_in_an_empty_directory_only(tmp_path: Path) -> None:
 
 
 def test_the_python_that_is_named_is_the_one_that_is_measured(tmp_path: Path) -> None:
-    """Figures of a distribution's optimised Python once stood under the version of another, half as fast."""
+    """The figures of one Python once appeared under the version of another, which is half as fast."""
     script = tmp_path / "streamerge"
     script.write_text("#!/somewhere/python3\nimport sys\n")
     script.chmod(0o755)
