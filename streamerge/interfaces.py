@@ -181,7 +181,7 @@ class InterruptibleSink(Sink, Protocol):
 
     @abstractmethod
     def set_check(self, check: Check) -> None:
-        """Call ``check`` at least every 50 ms while waiting; let what it raises pass."""
+        """Call ``check`` at least every 20 ms while waiting; let what it raises pass."""
         raise NotImplementedError
 
 

