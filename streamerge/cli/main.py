@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,6 @@ from typing import NoReturn
 
 import click
 
-from streamerge.cli.config_command import config_command
-from streamerge.cli.inspect_command import inspect_command
 from streamerge.cli.merge_command import merge_command
 from streamerge.errors import StreamergeError, UsageError
 from streamerge.signals import end_on_signals
@@ -22,7 +21,8 @@ from streamerge.sinks.output import ClosedPipe
 
 __all__ = ["main"]
 
-_SUBCOMMANDS = {"inspect": inspect_command, "config": config_command}
+_SUBCOMMANDS = ("inspect", "config")
+"""Each is ``NAME_command`` in a module of that name, imported when it is used."""
 
 _HINTS = {
     "rescan": "use --rescan",
@@ -74,10 +74,11 @@ def _choose_command(arguments: Sequence[str]) -> tuple[click.Command, str, list[
 
     Merging has no name, so that layers can follow at once; a layer that is called ``inspect`` is ``./inspect``.
     """
-    subcommand = _SUBCOMMANDS.get(arguments[0]) if arguments else None
-    if subcommand is None:
+    if not arguments or arguments[0] not in _SUBCOMMANDS:
         return merge_command, "streamerge", list(arguments)
-    return subcommand, f"streamerge {arguments[0]}", list(arguments[1:])
+    module = importlib.import_module(f"streamerge.cli.{arguments[0]}_command")
+    command: click.Command = getattr(module, f"{arguments[0]}_command")
+    return command, f"streamerge {arguments[0]}", list(arguments[1:])
 
 
 def _fill_standard_descriptors() -> None:

@@ -46,13 +46,14 @@ class TarSink(AbortOnExit, RunSink):
 
     def write_run(self, run: Run) -> None:
         """Append a run."""
-        if run.data is None:
-            assert run.extent is not None
-            self._fetch(run.extent)
-        elif run.extent is not None and self._is_worth_fetching(len(run.data)):
-            self._add_extent(run.extent)
-        else:
-            self._append(run.data)
+        data, extent = run
+        if data is None:
+            assert extent is not None
+            self._fetch(extent)
+        elif extent is not None and (not self._pieces or len(data) >= ENOUGH) and self._has_workers():
+            self._add_extent(extent)
+        else:  # workers could fetch it too, but a few bytes are no reason to flush what is before them
+            self._append(data)
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
         """Append an entry: its headers as they came where that is possible, its body, its padding."""
@@ -91,9 +92,8 @@ class TarSink(AbortOnExit, RunSink):
         if self._pending >= _MAX_PENDING or len(self._pieces) >= _MAX_PIECES:
             self._flush()
 
-    def _is_worth_fetching(self, size: int) -> bool:
-        """Return whether workers should fetch a run of that size: a few bytes are no reason to flush what is before."""
-        return self._pool is not None and self._pool.has_workers and (not self._pieces or size >= ENOUGH)
+    def _has_workers(self) -> bool:
+        return self._pool is not None and self._pool.has_workers
 
     def _fetch(self, extent: Extent) -> None:
         """Append an extent that was not read."""
