@@ -108,11 +108,11 @@ class ReadAhead:
 
     def _may_open(self) -> bool:
         readers = [item for item in self._open if isinstance(item, ThreadStream | DecoderStream)]
-        return len(self._open) < _LAYERS_OPEN and sum(reader.runs for reader in readers) < _LAYERS_AT_ONCE
+        return len(self._open) < _LAYERS_OPEN and sum(reader.is_alive for reader in readers) < _LAYERS_AT_ONCE
 
     def _grant(self, slots: Slots) -> None:
         """A few slots are enough for the layer at hand; the next one has the time to fill all others."""
-        running = [item for item in self._open if isinstance(item, DecoderStream) and item.runs]
+        running = [item for item in self._open if isinstance(item, DecoderStream) and item.is_alive]
         if len(running) > 1 and running[0] is self._open[0]:
             at_hand = running.pop(0)
             at_hand.grant(min(max(_SLOTS_AT_HAND - len(at_hand.held), 0), len(slots.free)))
@@ -143,7 +143,7 @@ class ThreadStream(Chunks):
         self._thread.start()
 
     @property
-    def runs(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether there is more to come than is here already."""
         return self._thread.is_alive()
 

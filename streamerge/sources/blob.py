@@ -82,7 +82,7 @@ class BlobLayer:
 
     def _check_size(self, extent: Extent) -> None:
         if self.verify and self.size is not None and extent.size != self.size:
-            raise DigestMismatch(f"{extent.name} has {extent.size:,} bytes; {self.size:,} are promised")
+            raise DigestMismatch(f"{extent.name} has {extent.size:,} bytes; {self.size:,} are expected")
 
     def _checked(self, codec: Codec, blob: ExtentStream) -> Iterator[bytes]:
         """The decoded layer, with an error at its end unless it is what was promised."""

@@ -108,7 +108,7 @@ class TestDigest:
             next(given)
 
     def test_too_few(self) -> None:
-        with pytest.raises(DigestMismatch, match="only 2 bytes; 3 are promised"):
+        with pytest.raises(DigestMismatch, match="only 2 bytes; 3 are expected"):
             check(b"ab", Expected("it", size=3))
 
     def test_an_unknown_algorithm_cannot_be_verified(self) -> None:
