@@ -120,9 +120,7 @@ class ForkedProcess:
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # of other threads, in Python 3.12: see above
+        warnings.simplefilter("ignore", DeprecationWarning)  # of other threads, in Python 3.12: see above
         return os.fork()
 
 
