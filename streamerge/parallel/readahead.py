@@ -116,11 +116,11 @@ class ReadAhead:
 
     def _may_open(self) -> bool:
         readers = [item for item in self._open if isinstance(item, ThreadStream | DecoderStream)]
-        return len(self._open) < _MAX_OPEN and sum(reader.is_running for reader in readers) < _LAYERS_AT_ONCE
+        return len(self._open) < _MAX_OPEN and sum(reader.is_alive for reader in readers) < _LAYERS_AT_ONCE
 
     def _grant(self, slots: Slots) -> None:
         """Give free slots to the decoder processes: a few are enough for the current layer, the next gets the rest."""
-        running = [item for item in self._open if isinstance(item, DecoderStream) and item.is_running]
+        running = [item for item in self._open if isinstance(item, DecoderStream) and item.is_alive]
         if len(running) > 1 and running[0] is self._open[0]:
             current = running.pop(0)
             current.grant(min(max(_SLOTS_FOR_CURRENT - len(current.held), 0), len(slots.free)))
@@ -153,7 +153,7 @@ class ThreadStream(Chunks):
         self._thread.start()
 
     @property
-    def is_running(self) -> bool:
+    def is_alive(self) -> bool:
         """Return whether there may be more to come than is here already."""
         return self._thread.is_alive()
 

@@ -123,7 +123,7 @@ class BlobLayer(ImageLayer):
 
     def _check_size(self, blob: Blob) -> None:
         if self.verify and self.size is not None and blob.size != self.size:
-            raise DigestMismatch(f"{blob.name} has {blob.size:,} bytes; {self.size:,} are promised")
+            raise DigestMismatch(f"{blob.name} has {blob.size:,} bytes; {self.size:,} are expected")
 
     def _checked(self, codec: Codec, blob: RawStream) -> Iterator[bytes]:
         """The decoded layer, with an error at its end unless it is what was promised."""
