@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 from streamerge.errors import show
 from streamerge.observe import Counts, Event, LayerStarted, MergeStarted, Observer, Report, Warned
-from streamerge.query.sizes import show_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -98,6 +97,8 @@ class Terminal(Observer):
 
 def summary(report: Report) -> str:
     """Return the line at the end of a merge."""
+    from streamerge.query.sizes import show_size
+
     layers = _count(report.layers, "layer")
     written = f"{report.written:,} entries written"
     hidden = f"{report.hidden:,} hidden ({show_size(report.hidden_bytes)})"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
 
 from streamerge.observe import Counts
 from streamerge.options import Whiteouts
@@ -37,7 +36,7 @@ _NOWHERE = b"?"  # no directory of ``walked``, whose names end in a slash
 _MAX_FIELDS = 4096
 
 
-class ScanHooks(NamedTuple):
+class ScanHooks:
     """What the scan calls.
 
     ============= ==================================================================================
@@ -50,12 +49,21 @@ class ScanHooks(NamedTuple):
     ============= ==================================================================================
     """
 
-    write_run: WriteRun
-    release: Callable[[], None]
-    step: Callable[[], bool]
-    keep_hidden: Callable[[int, memoryview], None] | None = None
-    enter: Callable[[bytes], None] | None = None
-    add: Callable[[bytes, bytes], None] | None = None
+    def __init__(
+        self,
+        write_run: WriteRun,
+        release: Callable[[], None],
+        step: Callable[[], bool],
+        keep_hidden: Callable[[int, memoryview], None] | None = None,
+        enter: Callable[[bytes], None] | None = None,
+        add: Callable[[bytes, bytes], None] | None = None,
+    ) -> None:
+        self.write_run = write_run
+        self.release = release
+        self.step = step
+        self.keep_hidden = keep_hidden
+        self.enter = enter
+        self.add = add
 
 
 class _PlainNumbers(dict[bytes, bool]):

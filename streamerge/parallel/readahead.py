@@ -12,16 +12,18 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from streamerge.errors import StreamergeError
 from streamerge.fileio import Check, no_check
 from streamerge.interfaces import Layer
 from streamerge.options import DEFAULT_READ_AHEAD
-from streamerge.parallel.decoder import DecoderStream, Slots
 from streamerge.parallel.process import can_fork
 from streamerge.signals import signals_wait
 from streamerge.streams import Chunks, ReadAheadBy, Stream
+
+if TYPE_CHECKING:
+    from streamerge.parallel.decoder import DecoderStream, Slots
 
 __all__ = ["ReadAhead", "ThreadStream"]
 
@@ -55,6 +57,8 @@ class ReadAhead:
         self._processes = processes and can_fork()
         self._check = check
         self._slots: Slots | None = None
+        self._decoders: list[DecoderStream] = []
+        self._threads: list[ThreadStream] = []
         self._open: deque[Stream | StreamergeError] = deque()
 
     def __enter__(self) -> Self:
@@ -78,6 +82,8 @@ class ReadAhead:
             yield stream
             stream.close()
             self._open.popleft()
+            self._decoders = [decoder for decoder in self._decoders if decoder is not stream]
+            self._threads = [thread for thread in self._threads if thread is not stream]
 
     def _open_next(self) -> None:
         layer = self._layers.popleft()
@@ -93,7 +99,9 @@ class ReadAhead:
             self._open.append(self._started(stream))
 
     def _in_thread(self, opening: Callable[[], Stream]) -> ThreadStream:
-        return ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MAX_THREAD_BUDGET), self._check)
+        stream = ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MAX_THREAD_BUDGET), self._check)
+        self._threads.append(stream)
+        return stream
 
     def _started(self, stream: Stream) -> Stream:
         """Start to read a stream ahead: in a process, in a thread, or not at all. Return what gives its bytes."""
@@ -101,11 +109,18 @@ class ReadAhead:
             return stream
         if stream.read_ahead is ReadAheadBy.PROCESS and self._processes:
             try:
-                self._slots = self._slots or Slots(self._budget)
-                return DecoderStream(stream, self._slots, self._look_ahead, self._check)
+                return self._decoder(stream)
             except OSError:
                 self._processes = False  # the system allows no more (ulimit -u): fall back to threads
         return self._in_thread(lambda: stream)
+
+    def _decoder(self, stream: Stream) -> DecoderStream:
+        from streamerge.parallel.decoder import DecoderStream, Slots  # plain and short layers do not need it
+
+        self._slots = self._slots or Slots(self._budget)
+        decoder = DecoderStream(stream, self._slots, self._look_ahead, self._check)
+        self._decoders.append(decoder)
+        return decoder
 
     def _look_ahead(self) -> None:
         """Open what may be opened by now, and make sure that decoder processes have slots to fill."""
@@ -115,12 +130,14 @@ class ReadAhead:
             self._grant(self._slots)
 
     def _may_open(self) -> bool:
-        readers = [item for item in self._open if isinstance(item, ThreadStream | DecoderStream)]
-        return len(self._open) < _MAX_OPEN and sum(reader.is_alive for reader in readers) < _LAYERS_AT_ONCE
+        if len(self._open) >= _MAX_OPEN:
+            return False
+        alive = [reader for reader in (*self._threads, *self._decoders) if reader.is_alive]
+        return len(alive) < _LAYERS_AT_ONCE
 
     def _grant(self, slots: Slots) -> None:
         """Give free slots to the decoder processes: a few are enough for the current layer, the next gets the rest."""
-        running = [item for item in self._open if isinstance(item, DecoderStream) and item.is_alive]
+        running = [decoder for decoder in self._decoders if decoder.is_alive]
         if len(running) > 1 and running[0] is self._open[0]:
             current = running.pop(0)
             current.grant(min(max(_SLOTS_FOR_CURRENT - len(current.held), 0), len(slots.free)))
