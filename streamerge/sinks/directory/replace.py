@@ -45,7 +45,7 @@ def check_destination(path: str, *, force: bool) -> None:
         if os.path.commonpath([path, _working_directory()]) == path:
             raise SinkError(f"'{shown}' is in use as the working directory; run this from outside it")
         if not force and os.listdir(path):
-            raise SinkError(f"the directory '{shown}' is not empty; use --force to replace it")
+            raise SinkError(f"the directory '{shown}' is not empty", setting="force")
     except OSError as error:
         raise SinkError(f"cannot write it: {error.strerror or error}").at(path=os.fsencode(path)) from error
 
