@@ -50,7 +50,11 @@ def filesystem_options(command: _F) -> _F:
             help="The tool that makes the file system image: a name or a path. It gets all arguments after '--'.",
         ),
         click.option(
-            "--size", "image_size", type=size, metavar="SIZE", help="Size of an ext4 image. [default: as small as possible]"
+            "--size",
+            "image_size",
+            type=size,
+            metavar="SIZE",
+            help="Size of an ext4 image. [default: as small as possible]",
         ),
         click.option("--free", type=free, metavar="SIZE|N%", help="Free space in an ext4 image. [default: none]"),
         click.option(
@@ -76,7 +80,9 @@ def filesystem_from(given: dict[str, Any], form: str, terminal: Terminal) -> Fil
     if form not in FILESYSTEMS:
         for name, option in (("mkfs", "--mkfs"), ("image_size", "--size"), ("free", "--free")):
             if given[name] is not None:
-                raise click.UsageError(f"{option} has no effect on this output; it is for images of {', '.join(FILESYSTEMS)}")
+                raise click.UsageError(
+                    f"{option} has no effect on this output; it is for images of {', '.join(FILESYSTEMS)}"
+                )
     elif given["level"] is not None:
         raise click.UsageError("--level has no effect on file system images; pass the tool's own option after '--'")
     shows = sys.stderr is not None and sys.stderr.isatty()

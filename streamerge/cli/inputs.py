@@ -41,7 +41,9 @@ def open_input(arguments: Sequence[str], *, platform: str | None, verify: bool, 
     if len(arguments) > 1:
         for argument, reference in zip(arguments, references, strict=True):
             if reference is not None:
-                raise click.UsageError(f"'{argument}' is an image and cannot be merged with others; for a file, write './{argument}'")
+                raise click.UsageError(
+                    f"'{argument}' is an image and cannot be merged with others; for a file, write './{argument}'"
+                )
         return Input(_only_layers(arguments, platform), arguments)
     from streamerge.sources.image import ImageOptions  # takes 20 ms; layers do not need it
     from streamerge.sources.opening import find_image

@@ -64,11 +64,13 @@ its target. The output appears only when it is complete. The same layers always 
 )
 @click.argument("layers", nargs=-1, required=True, metavar="IMAGE|LAYERS...")
 @click.option("-o", "--output", required=True, metavar="FILE|DIR/",
-              help="Where to write the merged root filesystem. A name that ends in '/' is a directory, '-' is standard "
-              "output. The suffix sets the format: .tar, compressed as .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz or "
+              help="Where to write the merged root filesystem. A name that ends in '/', or an existing directory, is a "
+              "directory; '-' is standard output. The suffix sets the format: .tar, compressed as .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz or "
               ".tar.bz2; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, .cpio.zst, .cpio.lz4 or "
               ".cpio.xz for an initramfs. Anything else is a plain tar.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(FORMATS), help="The output's format. [default: set by the output's name]")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="The output's format. [default: set by the output's name]"
+)
 @click.option("--level", type=int, metavar="N", help="Compression level of a tar or cpio, in the range of its codec.")
 @filesystem_options
 @click.option("--exclude", multiple=True, callback=patterns, metavar="PATTERN",
@@ -79,7 +81,9 @@ its target. The output appears only when it is complete. The same layers always 
               show_default=True, help="The kind of whiteouts: '.wh.' names (oci), character devices 0:0 and opaque xattrs as in "
               "overlayfs (overlay), or both (any).")  # fmt: skip
 @click.option(
-    "--force", is_flag=True, help="Replace a directory that is not empty. The old one stays until the new one is complete."
+    "--force",
+    is_flag=True,
+    help="Replace a directory that is not empty. The old one stays until the new one is complete.",
 )
 @click.option("--same-owner/--no-same-owner", default=None,
               help="Give the files in a directory the owners from the image (default for root), or own them "
@@ -88,8 +92,15 @@ its target. The output appears only when it is complete. The same layers always 
               help="In a directory, map N user ids of the container, from C, to ids of the host, from H. Can be repeated.")  # fmt: skip
 @click.option("--gid-map", multiple=True, callback=id_map, metavar="C:H:N", help="Map group ids in the same way.")
 @click.option("--no-xattrs", is_flag=True, help="Write no extended attributes and no ACLs to a directory.")
-@click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="Stop with an error if the output would have more entries.")
-@click.option("--max-bytes", type=size, metavar="SIZE", help="Stop with an error if the output would have more bytes of content.")
+@click.option(
+    "--max-entries",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Stop with an error if the output would have more entries.",
+)
+@click.option(
+    "--max-bytes", type=size, metavar="SIZE", help="Stop with an error if the output would have more bytes of content."
+)
 @click.option("--rescan", is_flag=True, help="Read the headers of each layer first. Needed only if a layer lists a path twice and a pipe is "
               "involved; otherwise it happens automatically when needed.")  # fmt: skip
 @click.option("--spool-memory", type=size, default=str(DEFAULT_SPOOL_MEMORY), metavar="SIZE",
@@ -184,4 +195,6 @@ def _refuse_input_within(output: str, layers: Sequence[str]) -> None:
     root = os.path.join(os.path.realpath(output), "")
     for layer in layers:
         if layer != "-" and os.path.join(os.path.realpath(layer), "").startswith(root):
-            raise click.UsageError(f"'{layer}' is in '{output}', which would be replaced; move it or name another output")
+            raise click.UsageError(
+                f"'{layer}' is in '{output}', which would be replaced; move it or name another output"
+            )

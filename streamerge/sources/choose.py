@@ -110,10 +110,10 @@ class Chooser:
         return msgspec.structs.replace(self._descend_into(descriptor), annotations=descriptor.annotations)
 
     def _ambiguous(self, images: Sequence[Descriptor], which: str | None) -> ImageError:
-        setting = "platform" if any(descriptor.platform is not None for descriptor in images) else None
+        may_differ = self.platform is None and any(descriptor.platform is not None for descriptor in images)
         named = f" named '{show_text(which)}'" if which is not None else ""
         problem = f"{self.name} holds {len(images):,} images{named}; name one: {self._choices(images)}"
-        return ImageError(problem, setting=setting)
+        return ImageError(problem, setting="platform" if may_differ else None)
 
     # -- indexes of one image's variants -----------------------------------------------------------
 

@@ -106,7 +106,7 @@ def document_kind(data: bytes, what: str, expected: DocumentKind = DocumentKind.
     """
     probe = decode_document(data, _Probe, what)
     if (probe.media_type or "").startswith(_SCHEMA1) or probe.has("fs_layers"):
-        raise UnsupportedMediaType(f"{what} has Docker's old schema 1; convert it: skopeo copy --format oci")
+        raise UnsupportedMediaType(f"{what} uses Docker's old schema 1; convert it: skopeo copy --format oci")
     if probe.has("manifests") and probe.has("layers"):
         raise ImageError(f"{what} has both 'manifests' and 'layers', so it could be an index or a manifest")
     kind = DocumentKind.INDEX if probe.has("manifests") else DocumentKind.MANIFEST
