@@ -71,5 +71,5 @@ def source_date_epoch() -> int:
 
 
 def reproducible_time(*, asked: bool) -> int | None:
-    """Return a file system's own time if it must be fixed: if ``asked`` for, or $SOURCE_DATE_EPOCH is set; else None."""
+    """Return the fixed time of a file system, if ``asked`` for or $SOURCE_DATE_EPOCH is set; else None."""
     return source_date_epoch() if asked or "SOURCE_DATE_EPOCH" in os.environ else None

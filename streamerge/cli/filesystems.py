@@ -54,14 +54,14 @@ def filesystem_options(command: _F) -> _F:
             "image_size",
             type=size,
             metavar="SIZE",
-            help="Size of an ext4 image. [default: as small as possible]",
+            help="Size of an ext4 image. [default: the least]",
         ),
         click.option("--free", type=free, metavar="SIZE|N%", help="Free space in an ext4 image. [default: none]"),
         click.option(
             "--reproducible",
             is_flag=True,
-            help="Make the same file system image from the same layers: its time is $SOURCE_DATE_EPOCH, else 0, and its "
-            "UUID is fixed. On if that variable is set.",
+            help="Make the same file system image from the same layers, with a fixed UUID and the time "
+            "$SOURCE_DATE_EPOCH, or 0. Always on if that variable is set.",
         ),
         click.option(
             "--add",

@@ -80,7 +80,8 @@ def recognised(given: Input) -> Iterator[str]:
         yield f"'{_shown(given.paths[0])}' is {what}: {_shown(image.reference)}"
     name = f"{image.names[0]}, " if image.names else ""
     digest = image.digest if image.digest is not None else image.config_digest
-    yield f"the image is {_shown(name)}{_shown(str(image.platform))}, {digest}, {show_count(len(image.layers), 'layer')}"
+    layers = show_count(len(image.layers), "layer")
+    yield f"the image is {_shown(name)}{_shown(str(image.platform))}, {digest}, {layers}"
 
 
 def _shown(text: str) -> str:

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (
         OSError,
         ImportError,
-    ) as error:  # not about a user's file: a module that cannot be loaded, a process that cannot start
+    ) as error:  # a module that cannot be loaded, a process that cannot start
         click.echo(f"streamerge: cannot continue: {getattr(error, 'strerror', None) or error}", err=True)
         code = 1
     sys.exit(code)

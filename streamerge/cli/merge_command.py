@@ -63,35 +63,79 @@ its target. The output appears only when it is complete. The same layers always 
     context_settings=SETTINGS,
 )
 @click.argument("layers", nargs=-1, required=True, metavar="IMAGE|LAYERS...")
-@click.option("-o", "--output", required=True, metavar="FILE|DIR/",
-              help="Where to write the merged root filesystem. A name that ends in '/', or an existing directory, is a "
-              "directory; '-' is standard output. The suffix sets the format: .tar, compressed as .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz or "
-              ".tar.bz2; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, .cpio.zst, .cpio.lz4 or "
-              ".cpio.xz for an initramfs. Anything else is a plain tar.")  # fmt: skip
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), help="The output's format. [default: set by the output's name]"
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE|DIR/",
+    help="Where to write the merged root filesystem. A name that ends in '/', or an existing directory, is a directory; "
+    "'-' is standard output. The suffix sets the format: .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz or .tar.bz2 for a "
+    "compressed tar; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, .cpio.zst, .cpio.lz4 or "
+    ".cpio.xz for an initramfs. Anything else is a plain tar.",
 )
-@click.option("--level", type=int, metavar="N", help="Compression level of a tar or cpio, in the range of its codec.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="The output's format. [default: set by the output's name]",
+)
+@click.option(
+    "--level",
+    type=int,
+    metavar="N",
+    help="Compression level of a tar or cpio, in the range of its codec.",
+)
 @filesystem_options
-@click.option("--exclude", multiple=True, callback=patterns, metavar="PATTERN",
-              help="Leave out paths that match a gitignore pattern, such as 'dev/*'. Can be repeated.")  # fmt: skip
+@click.option(
+    "--exclude",
+    multiple=True,
+    callback=patterns,
+    metavar="PATTERN",
+    help="Leave out paths that match a gitignore pattern, such as 'dev/*'. Can be repeated.",
+)
 @image_options
-@click.option("--config-out", metavar="FILE", help="Also write the image's runtime config as JSON.")
-@click.option("--whiteouts", type=click.Choice([style.value for style in Whiteouts]), default="oci",
-              show_default=True, help="The kind of whiteouts: '.wh.' names (oci), character devices 0:0 and opaque xattrs as in "
-              "overlayfs (overlay), or both (any).")  # fmt: skip
+@click.option(
+    "--config-out",
+    metavar="FILE",
+    help="Also write the image's runtime config as JSON.",
+)
+@click.option(
+    "--whiteouts",
+    type=click.Choice([style.value for style in Whiteouts]),
+    default="oci",
+    show_default=True,
+    help="The kind of whiteouts: '.wh.' names (oci), character devices 0:0 and opaque xattrs as in overlayfs "
+    "(overlay), or both (any).",
+)
 @click.option(
     "--force",
     is_flag=True,
     help="Replace a directory that is not empty. The old one stays until the new one is complete.",
 )
-@click.option("--same-owner/--no-same-owner", default=None,
-              help="Give the files in a directory the owners from the image (default for root), or own them "
-              "yourself.")  # fmt: skip
-@click.option("--uid-map", multiple=True, callback=id_map, metavar="C:H:N",
-              help="In a directory, map N user ids of the container, from C, to ids of the host, from H. Can be repeated.")  # fmt: skip
-@click.option("--gid-map", multiple=True, callback=id_map, metavar="C:H:N", help="Map group ids in the same way.")
-@click.option("--no-xattrs", is_flag=True, help="Write no extended attributes and no ACLs to a directory.")
+@click.option(
+    "--same-owner/--no-same-owner",
+    default=None,
+    help="Give the files in a directory the image's owners, or own them all yourself. [default: the image's for root]",
+)
+@click.option(
+    "--uid-map",
+    multiple=True,
+    callback=id_map,
+    metavar="C:H:N",
+    help="In a directory, map N user ids: C and up in the image become H and up on the host. Can be repeated.",
+)
+@click.option(
+    "--gid-map",
+    multiple=True,
+    callback=id_map,
+    metavar="C:H:N",
+    help="Map group ids in the same way.",
+)
+@click.option(
+    "--no-xattrs",
+    is_flag=True,
+    help="Write no extended attributes and no ACLs to a directory.",
+)
 @click.option(
     "--max-entries",
     type=click.IntRange(min=0),
@@ -99,14 +143,31 @@ its target. The output appears only when it is complete. The same layers always 
     help="Stop with an error if the output would have more entries.",
 )
 @click.option(
-    "--max-bytes", type=size, metavar="SIZE", help="Stop with an error if the output would have more bytes of content."
+    "--max-bytes",
+    type=size,
+    metavar="SIZE",
+    help="Stop with an error if the output would have more bytes of content.",
 )
-@click.option("--rescan", is_flag=True, help="Read the headers of each layer first. Needed only if a layer lists a path twice and a pipe is "
-              "involved; otherwise it happens automatically when needed.")  # fmt: skip
-@click.option("--spool-memory", type=size, default=str(DEFAULT_SPOOL_MEMORY), metavar="SIZE",
-              help="Memory for data that cannot be read again later; more goes to $TMPDIR. [default: 64M]")  # fmt: skip
-@click.option("--read-ahead", type=size, default=str(DEFAULT_READ_AHEAD), metavar="SIZE",
-              help="Memory for reading layers ahead, at least 2M. [default: 20M]")  # fmt: skip
+@click.option(
+    "--rescan",
+    is_flag=True,
+    help="Read the headers of each layer first. Needed only if a layer lists a path twice and the output is a pipe; "
+    "otherwise this happens automatically.",
+)
+@click.option(
+    "--spool-memory",
+    type=size,
+    default=str(DEFAULT_SPOOL_MEMORY),
+    metavar="SIZE",
+    help="Memory for data that cannot be read again later; more goes to $TMPDIR. [default: 64M]",
+)
+@click.option(
+    "--read-ahead",
+    type=size,
+    default=str(DEFAULT_READ_AHEAD),
+    metavar="SIZE",
+    help="Memory for reading layers ahead, at least 2M. [default: 20M]",
+)
 @click.option("--no-fsync", is_flag=True, help="Do not wait until the output is on disk.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what was recognised at a path, and which image was chosen.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")

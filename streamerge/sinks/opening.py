@@ -34,7 +34,7 @@ class SinkOptions(NamedTuple):
 
 
 def format_of(output: str) -> str:
-    """Return an output's format by its name: a directory (final slash, or existing), an image or cpio by suffix, or a tar.
+    """Return the format for an output's name: ``dir`` if it ends in a slash or is a directory, else by suffix, else tar.
 
     >>> format_of("root.erofs"), format_of("initramfs.cpio.zst"), format_of("rootfs.tar.gz")
     ('erofs', 'cpio', 'tar')

@@ -231,7 +231,10 @@ class CompressedOutput:
 
 
 def open_output(target: OutputTarget, *, fsync: bool = True) -> Output:
-    """Return an output for ``target``: ``-`` is standard output; a FIFO or device is written directly. Raises SinkError."""
+    """Return an output for ``target``: ``-`` is standard output; FIFOs and devices are written directly.
+
+    Raises SinkError.
+    """
     if not isinstance(target, str | os.PathLike):
         return FileObjectOutput(target)
     path = os.fspath(target)

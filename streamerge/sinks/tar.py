@@ -92,7 +92,7 @@ class TarSink(AbortOnExit, RunSink):
             self._flush()
 
     def _is_worth_fetching(self, size: int) -> bool:
-        """Return whether workers should copy a run of that size: a few bytes are not worth a flush of the pending pieces."""
+        """Return whether workers should copy a run: a few bytes are not worth a flush of the pending pieces."""
         return self._pool is not None and self._pool.has_workers and (not self._pieces or size >= ENOUGH)
 
     def _fetch(self, extent: Extent) -> None:

@@ -184,8 +184,8 @@ def open_cpio(
 ) -> CpioSink:
     """Return a sink that writes a cpio archive; ``.gz``, ``.zst``, ``.lz4`` and ``.xz`` compress it for the kernel.
 
-    ``-`` is standard output. Standard output and file objects are not compressed. Raises SinkError, ValueError for a level out of
-    range.
+    ``-`` is standard output. Standard output and file objects are not compressed. Raises SinkError, ValueError for a
+    level out of range.
     """
     codec = cpio_codec(os.fspath(target)) if isinstance(target, str | os.PathLike) else Codec.NONE
     if codec is Codec.NONE:

@@ -1,6 +1,6 @@
 """Set owner, mode, times and xattrs of new files, in the order that the kernel requires.
 
-The owner comes first, because a change of owner removes setuid bits and ``security.capability``. Then follow the xattrs,
+The owner comes first, because a change of owner removes setuid bits and ``security.capability``. Then come the xattrs,
 the mode, and the access ACL, whose mask a change of mode would change (acl(5)). The times come last.
 """
 

@@ -1,7 +1,7 @@
 """Descriptors of the directories in a tree, opened one path component at a time.
 
-Each component is opened relative to its parent's descriptor with ``O_NOFOLLOW``. So symlinks are never followed: neither
-those of a layer nor those that another process creates meanwhile (openat(2), "Rationale").
+Each component is opened relative to its parent's descriptor with ``O_NOFOLLOW``. So no symlink is followed, neither one
+of a layer nor one that another process creates meanwhile (openat(2), "Rationale").
 """
 
 from __future__ import annotations

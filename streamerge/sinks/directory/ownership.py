@@ -33,7 +33,7 @@ def is_root() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Who owns the files: the image's owners with ``same_owner``, else the caller. ``uids`` and ``gids`` map the ids."""
+    """Who owns the files: with ``same_owner`` the image's owners, else the caller. ``uids`` and ``gids`` map ids."""
 
     same_owner: bool = field(default_factory=is_root)
     uids: IdMap = IdMap()
