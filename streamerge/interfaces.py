@@ -121,7 +121,7 @@ class Sink(Protocol):
 
 
 class Run(NamedTuple):
-    """Adjacent entries that pass unchanged, as one piece of tar: its ``data``, and the ``extent`` of a file with the same.
+    """Adjacent entries that pass unchanged, as one piece of tar: its ``data``, and the ``extent`` that holds the same.
 
     ``extent`` is None if no file holds the bytes. ``data`` is None if a file holds them and they were not read. The
     memory of ``data`` does not change later.
@@ -161,7 +161,7 @@ class Preview(Protocol):
     """What a sink can find out about a merge before it begins. Layers from pipes are spooled for it."""
 
     def root(self) -> Entry | None:
-        """Return the entry of the root directory if it is the first of its layer, else None. Reads only the first entries."""
+        """Return the root directory's entry if it is the first of its layer, else None. Reads only first entries."""
 
     def merge_into(self, sink: Sink) -> None:
         """Merge all layers into ``sink`` without finishing it. Costs another pass over the layers."""

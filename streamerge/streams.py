@@ -119,8 +119,8 @@ class Chunks(Stream):
 class ChunkStream(Chunks):
     """A stream over any iterable of chunks; empty chunks are ignored.
 
-    ``source`` is the stream that the chunks are decoded from, if there is one. It is closed with this stream, and counts
-    the stored bytes.
+    ``source`` is the stream that the chunks are decoded from, if there is one. It is closed with this stream, and
+    counts the stored bytes.
     """
 
     def __init__(

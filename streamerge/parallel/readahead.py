@@ -1,9 +1,8 @@
-"""Layers read ahead of the merge: the current one and the next older one at once.
+"""Read layers ahead of the merge: the current one and the next older one at once.
 
-Compressed files are decoded in processes of their own (:mod:`streamerge.parallel.decoder`) where the caller allows it,
-and everything else that takes time in threads; what is ahead is bounded in bytes. A stream that seeks (a plain file) is
-returned untouched: reading it from the page cache gains nothing from a second process, and hidden bodies can be
-skipped. The same holds for short layers.
+Compressed files are decoded in processes (:mod:`streamerge.parallel.decoder`) if the caller allows it, other slow streams
+in threads. The bytes that are read ahead are bounded. A stream that seeks (a plain file) is returned unchanged: a second
+process would not make it faster, and hidden bodies can be skipped. The same holds for short layers.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ _LAYERS_AT_ONCE = 2
 _MAX_OPEN = 8
 _SLOTS_FOR_CURRENT = 4
 _MAX_THREAD_BUDGET = 2 << 20
-"""Bytes; more would leave the caches before it is written, and a thread that shares the interpreter is hardly ahead."""
+"""Bytes; more would not stay in the CPU's caches, and a thread shares the interpreter, so it is hardly ever ahead."""
 _CHECK_INTERVAL = 0.02  # seconds
 
 
 class ReadAhead:
     """Opens layers in the order given and yields their streams, each to be read before the next.
 
-    Layers that can be opened only once, such as pipes, are opened in a thread, since opening may take as long as
-    their writer takes. ``check`` is called every 20 ms while a stream waits. A context manager: leaving it closes what
+    Layers that can be opened only once, such as pipes, are opened in a thread, because opening waits for the writer.
+    ``check`` is called every 20 ms while a stream waits. A context manager: leaving it closes what
     is open, and ends processes and threads.
     """
 
@@ -67,7 +66,7 @@ class ReadAhead:
                 item.close()
 
     def streams(self) -> Iterator[Stream]:
-        """Yield each layer's stream. An error of opening a layer is raised when its turn comes."""
+        """Yield each layer's stream. If a layer cannot be opened, the error is raised at its turn."""
         while self._open or self._layers:
             if not self._open:
                 self._open_next()
@@ -86,7 +85,7 @@ class ReadAhead:
             return
         try:
             stream = layer.open()
-        except StreamergeError as error:  # of an older layer, whose turn has not come
+        except StreamergeError as error:  # raised at the layer's turn
             self._open.append(error)
             return
         with signals_wait():
@@ -96,7 +95,7 @@ class ReadAhead:
         return ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MAX_THREAD_BUDGET), self._check)
 
     def _started(self, stream: Stream) -> Stream:
-        """Start to read a stream ahead: in a process, in a thread, or not at all. Return what gives its bytes."""
+        """Return a stream that reads ``stream`` ahead: in a process, in a thread, or not at all."""
         if stream.seeks or stream.read_ahead is ReadAheadBy.NOTHING:
             return stream
         if stream.read_ahead is ReadAheadBy.PROCESS and self._processes:
@@ -108,7 +107,7 @@ class ReadAhead:
         return self._in_thread(lambda: stream)
 
     def _look_ahead(self) -> None:
-        """Open what may be opened by now, and make sure that decoder processes have slots to fill."""
+        """Open the next layers if that is allowed, and give decoder processes slots to fill."""
         while self._layers and self._may_open():
             self._open_next()
         if self._slots is not None and self._slots.free:
@@ -119,7 +118,7 @@ class ReadAhead:
         return len(self._open) < _MAX_OPEN and sum(reader.is_running for reader in readers) < _LAYERS_AT_ONCE
 
     def _grant(self, slots: Slots) -> None:
-        """Give free slots to the decoder processes: a few are enough for the current layer, the next gets the rest."""
+        """Give free slots to the decoder processes: a few to the current layer, the rest to the next one."""
         running = [item for item in self._open if isinstance(item, DecoderStream) and item.is_running]
         if len(running) > 1 and running[0] is self._open[0]:
             current = running.pop(0)
@@ -135,8 +134,8 @@ class _Stopped(Exception):
 class ThreadStream(Chunks):
     """The chunks of what ``opening`` opens, read in a thread, at most ``budget`` bytes and a chunk ahead.
 
-    Decoders release the interpreter lock, so on two cores some of decoding and merging overlaps. The thread is
-    a daemon, since nothing can wake it from a pipe that never ends. Raises what the stream raises.
+    Decoders release the interpreter lock, so decoding and merging partly overlap on two cores. The thread is a daemon,
+    because nothing can wake it from a pipe that never ends. Raises what the stream raises.
     """
 
     def __init__(self, opening: Callable[[], Stream], budget: int, check: Check = no_check) -> None:
@@ -154,7 +153,7 @@ class ThreadStream(Chunks):
 
     @property
     def is_running(self) -> bool:
-        """Return whether there may be more to come than is here already."""
+        """Whether the thread may still add chunks."""
         return self._thread.is_alive()
 
     def next_chunk(self) -> bytes:
@@ -173,7 +172,7 @@ class ThreadStream(Chunks):
         return item
 
     def close(self) -> None:
-        """Tell the thread to end; it closes the stream, even one that it is still opening."""
+        """Tell the thread to end. It closes the stream, even if it is still opening it."""
         with self._change:
             self._stopped = True
             self._change.notify_all()

@@ -34,7 +34,7 @@ class SinkOptions(NamedTuple):
 
 
 def format_of(output: str) -> str:
-    """Return the format for an output's name: ``dir`` if it ends in a slash or is a directory, else by suffix, else tar.
+    """Return the format for an output's name: ``dir`` for a final slash or a directory, else by suffix, else tar.
 
     >>> format_of("root.erofs"), format_of("initramfs.cpio.zst"), format_of("rootfs.tar.gz")
     ('erofs', 'cpio', 'tar')

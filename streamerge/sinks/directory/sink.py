@@ -1,7 +1,7 @@
 """The merged root filesystem as a directory tree, each path created once.
 
-The tree is built in ``.NAME.partial-XXXX`` beside its destination and renamed at the end. Until then, other users cannot
-enter it.
+The tree is built in ``.NAME.partial-XXXX`` beside its destination and renamed at the end. Until then, other users
+cannot enter it.
 """
 
 from __future__ import annotations
