@@ -149,8 +149,8 @@ def check(data: bytes, expected: Expected) -> None:
 def _new_hash(digest: Digest) -> hashlib._Hash:
     if digest.algorithm not in _HEX_LENGTH:
         raise DigestMismatch(
-            f"{digest.short}… cannot be verified: {digest.algorithm} is not supported, only sha256 and sha512; "
-            "use --no-verify if you trust the image"
+            f"{digest.short}… cannot be verified: {digest.algorithm} is not supported, only sha256 and sha512",
+            setting="verify",
         )
     return hashlib.new(digest.algorithm)
 

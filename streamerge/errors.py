@@ -43,14 +43,15 @@ class StreamergeError(Exception):
     ``offset`` the byte in the layer's decoded stream where the entry's header starts. Each is None if not known.
     """
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, *, setting: str | None = None) -> None:
         super().__init__(problem)
         self.problem = problem
         self.layer: str | None = None
         self.index: int | None = None
         self.path: bytes | None = None
         self.offset: int | None = None
-        self.setting: str | None = None
+        self.setting = setting
+        """The setting that would help, such as ``"rescan"``; the command line shows how to change it."""
 
     def at(
         self,

@@ -1,6 +1,6 @@
-"""Files by descriptor: reading and writing at a position, temporary names, renaming into place.
+"""Files by descriptor: read and write at a position, make temporary names, rename complete files.
 
-Functions here raise OSError as it comes, unless they say otherwise: their callers know what the file is for.
+The functions raise OSError unless they say otherwise: their callers know what the file is for.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ __all__ = [
 ]
 
 CHUNK: Final = 1 << 18
-"""Bytes that are asked of a file at once, and of a decoder."""
+"""Most bytes that are read at once from a file or a decoder."""
 
 Check = Callable[[], None]
-"""Called now and then during long work; raises what should end the work."""
+"""Called regularly during long work. What it raises ends the work."""
 
 _COPIED_AT_ONCE = 8 << 20
-"""Bytes; signals and checks are handled in between."""
+"""Most bytes that one system call copies, so that signals and checks are handled in between."""
 
 _NO_FSYNC = (errno.EINVAL, errno.EBADF)
-"""What fsync(2) reports for directories on file systems that have nothing to flush there."""
+"""Errors of fsync(2) for directories on file systems that need no flush."""
 
 _CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
-"""What copy_file_range(2) reports for files that can be read and written, but not copied this way."""
+"""Errors of copy_file_range(2) for files that must be read and written instead."""
 
 
 def no_check() -> None:
-    """The check of work that nothing can cancel."""
+    """The check of work that cannot be cancelled."""
 
 
 class FileHandle:
-    """An open file. Owns the descriptor, and closes it when the last reference to the handle goes away."""
+    """An open file. Closes its descriptor when the last reference to the handle is dropped."""
 
     __slots__ = ("__weakref__", "fd")
 
@@ -62,24 +62,24 @@ class FileHandle:
 
     @property
     def size(self) -> int:
-        """The file's length in bytes at this moment."""
+        """The file's current length in bytes."""
         return os.fstat(self.fd).st_size
 
     def read(self, size: int, position: int, name: str) -> bytes:
-        """Return up to ``size`` bytes from ``position``. Raises LayerError, which calls the file ``name``."""
+        """Return up to ``size`` bytes from ``position``. Raises LayerError; ``name`` is what it calls the file."""
         try:
             return os.pread(self.fd, size, position)
         except OSError as error:
             raise LayerError(f"cannot read {name}: {error.strerror}") from error
 
     def stamp(self) -> tuple[int, ...]:
-        """Return what identifies the file and tells whether it has been written to: device, inode, size, mtime."""
+        """Return values that change if the file is replaced or written: device, inode, size, mtime."""
         status = os.fstat(self.fd)
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Extent(NamedTuple):
-    """``size`` bytes of a file, from position ``start`` on."""
+    """``size`` bytes of a file from position ``start``."""
 
     file: FileHandle
     start: int
@@ -91,18 +91,18 @@ class Extent(NamedTuple):
 
 
 def few_descriptors(count: int) -> int:
-    """Return ``count``, or less where that is more than a quarter of the descriptors allowed (``ulimit -n``)."""
+    """Return ``count``, or a quarter of the allowed descriptors (``ulimit -n``) if that is less."""
     limit = os.sysconf("SC_OPEN_MAX")
     return min(count, max(limit // 4, 2)) if limit >= 0 else count
 
 
 def layer_changed() -> SinkError:
-    """Return the error for a layer's file that is no longer what it was when the merge looked at it."""
+    """Return the error for a layer's file that was changed during the merge."""
     return SinkError("the layer has changed while it was being merged")
 
 
 def read_at(fd: int, position: int, into: memoryview) -> None:
-    """Fill ``into`` from ``position``. Raises SinkError where the file has become shorter."""
+    """Fill ``into`` from ``position``. Raises SinkError if the file has become shorter."""
     done = 0
     while done < len(into):
         count = os.preadv(fd, [into[done:]], position + done)
@@ -112,14 +112,14 @@ def read_at(fd: int, position: int, into: memoryview) -> None:
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all bytes where the descriptor stands."""
+    """Write all bytes at the descriptor's position."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
 
 
 def write_at(fd: int, data: bytes | memoryview, position: int) -> None:
-    """Write all bytes at ``position``; the descriptor stays where it stands."""
+    """Write all bytes at ``position``. The descriptor's own position does not change."""
     rest = memoryview(data)
     while rest:
         written = os.pwrite(fd, rest, position)
@@ -127,9 +127,9 @@ def write_at(fd: int, data: bytes | memoryview, position: int) -> None:
 
 
 def copy_range(source: int, position: int, size: int, target: int, to: int, check: Check = no_check) -> None:
-    """Copy ``size`` bytes between files, which may then share blocks; both descriptors stay where they stand.
+    """Copy ``size`` bytes between files, which may share blocks afterwards. The descriptors' positions do not change.
 
-    ``check`` is called every few megabytes. Raises SinkError where the source has become shorter.
+    ``check`` is called every few megabytes. Raises SinkError if the source has become shorter.
     """
     left = size
     try:
@@ -154,14 +154,14 @@ def copy_range(source: int, position: int, size: int, target: int, to: int, chec
 
 
 def partial_name(path: str) -> str:
-    """Return a name beside ``path`` for what is not complete yet: ``.NAME.partial-XXXX``."""
+    """Return a temporary name in the directory of ``path``: ``.NAME.partial-XXXX``."""
     directory, name = os.path.split(path)
     short = os.fsdecode(os.fsencode(name)[:200])
     return os.path.join(directory, f".{short}.partial-{os.urandom(4).hex()}")
 
 
 def take_name(partial: str, path: str, *, fsync: bool) -> None:
-    """Rename a complete file to ``path``, replacing what is there. Raises OSError, SinkError."""
+    """Rename a complete file to ``path``, and replace a file of that name. Raises OSError, SinkError."""
     with point_of_no_return():
         os.replace(partial, path)
     if fsync:
@@ -169,7 +169,7 @@ def take_name(partial: str, path: str, *, fsync: bool) -> None:
 
 
 def fsync_name(path: str) -> None:
-    """Flush to disk the name that ``path`` has just got in its directory. Raises SinkError."""
+    """Flush the directory of ``path`` to disk, after a rename. Raises SinkError."""
     try:
         fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
         try:

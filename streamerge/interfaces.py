@@ -1,6 +1,6 @@
-"""What the merge takes from a source, and what it gives to a sink.
+"""The interfaces of layers and sinks.
 
-All of these are protocols. Inherit from one to get the defaults of what it does not require.
+All of them are protocols. Inherit from one to get the defaults of its optional members.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Layer(Protocol):
     ========== =========================================================================================
     name       what messages call it
     reopenable whether :meth:`open` may be called more than once
-    size       stored (compressed) bytes, if that is known
+    size       stored (compressed) bytes; None if not known
     ========== =========================================================================================
     """
 
@@ -53,29 +53,29 @@ class Layer(Protocol):
 
     @abstractmethod
     def open(self) -> Stream:
-        """Start reading at the layer's first decoded byte. Raises LayerError."""
+        """Return a stream of the layer's decoded bytes. Raises LayerError."""
         raise NotImplementedError
 
     def explain(self, error: StreamergeError) -> StreamergeError:
-        """Return what to raise instead of ``error``, which a reader of the layer has met; often the error itself.
+        """Return the error to raise instead of ``error``, which reading the layer has caused; often the same.
 
-        A layer that can verify its content may find that it is damaged, which explains any other error.
+        For example, a layer that can verify its content may find that it is damaged, which explains any other error.
         """
         return error
 
     def mark_verified(self) -> None:
-        """Note that a stream of the layer was read to its end without an error, possibly in another process."""
+        """Called when a stream of the layer was read to its end without an error, possibly in another process."""
         return
 
 
 class ImageLayers(tuple[_L, ...]):
-    """The layers of an image, base first. They may be none: an image without layers is an empty tree."""
+    """The layers of an image, base first. An image may have no layers: it is an empty tree."""
 
     __slots__ = ()
 
 
 class Takes(enum.Flag):
-    """What a sink takes, beside entries one by one in an order in which parents come first."""
+    """What a sink accepts in addition to single entries, parents first."""
 
     ENTRIES = 0
     ANY_ORDER = enum.auto()
@@ -83,48 +83,48 @@ class Takes(enum.Flag):
     RESTART = enum.auto()
     """:meth:`Sink.restart` works."""
     TAR_RUNS = enum.auto()
-    """Runs of tar: see :class:`RunSink`."""
+    """Runs of tar; see :class:`RunSink`."""
     FILE_RUNS = enum.auto()
-    """Runs of plain files and symlinks: see :class:`TreeSink`."""
+    """Runs of plain files and symlinks; see :class:`TreeSink`."""
     EXTENTS = enum.auto()
-    """Runs of which only the extent is given."""
+    """Runs with an extent but without data."""
     PREVIEW = enum.auto()
-    """A look at the layers before the first entry: see :class:`PreviewSink`."""
+    """A preview of the merge before the first entry; see :class:`PreviewSink`."""
     CHECK = enum.auto()
-    """A check to call while it waits: see :class:`InterruptibleSink`."""
+    """A check to call while the sink waits; see :class:`InterruptibleSink`."""
 
 
 class Sink(Protocol):
-    """Where merged entries go: each path once, a directory before what is in it, a link after its target.
+    """Receives the merged entries: each path once, a directory before its content, a hard link after its target.
 
-    ``takes`` declares what the sink takes; the merge calls no method that ``takes`` does not announce.
+    ``takes`` declares what the sink accepts. The merge calls only the methods that ``takes`` announces.
     """
 
     takes: Takes = Takes.ENTRIES
 
     @abstractmethod
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
-        """Write an entry; a file's ``body`` is to be read to its end. Raises SinkError."""
+        """Write an entry. The ``body`` of a file must be read to its end. Raises SinkError."""
         raise NotImplementedError
 
     def restart(self) -> None:
-        """Forget all entries added so far; called only where ``takes`` includes RESTART."""
+        """Forget all entries added so far. Called only if ``takes`` includes RESTART."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Complete the output; only now does it appear. Raises SinkError, and then leaves nothing."""
+        """Complete the output and make it appear. If this raises SinkError, nothing is left behind."""
         return
 
     def abort(self) -> None:
-        """Leave nothing behind; does nothing after :meth:`finish`. Never raises."""
+        """Remove everything written so far. Does nothing after :meth:`finish`. Never raises."""
         return
 
 
 class Run(NamedTuple):
-    """Adjacent entries that pass unchanged, as one piece of tar: ``data``, and the ``extent`` that holds the same.
+    """Adjacent entries that pass unchanged, as one piece of tar: its ``data``, and the ``extent`` that holds the same.
 
-    ``extent`` is None for what does not lie in a file; ``data`` is None for what lies in one and was not read. The
-    memory behind ``data`` does not change.
+    ``extent`` is None if no file holds the bytes. ``data`` is None if a file holds them and they were not read. The
+    memory of ``data`` does not change later.
     """
 
     data: bytes | memoryview | None
@@ -132,23 +132,23 @@ class Run(NamedTuple):
 
 
 class RunSink(Sink, Protocol):
-    """A sink that holds a tar: entries that need no change are given as the bytes they came in."""
+    """A sink that writes a tar. It gets unchanged entries as runs."""
 
     @abstractmethod
     def write_run(self, run: Run) -> None:
-        """Append headers and bodies; a run may begin and end anywhere in a body. Raises SinkError."""
+        """Append headers and bodies. A run may begin and end anywhere in a body. Raises SinkError."""
         raise NotImplementedError
 
 
 class TreeSink(RunSink, Protocol):
-    """A sink that takes runs of whole plain files and symlinks, all without PAX records, instead of Entries.
+    """A sink that gets runs of whole plain files and symlinks, without PAX records, instead of single entries.
 
-    :func:`streamerge.tar.runs.split_run` takes a run apart. With EXTENTS, a run without data is one file.
+    :func:`streamerge.tar.runs.split_run` splits a run. With EXTENTS, a run without data is one file.
     """
 
     @abstractmethod
     def enter_directory(self, path: bytes) -> None:
-        """Make sure that a directory (``b"a/b/"``; the root is ``b""``) is there: runs for it follow."""
+        """Create a directory (``b"a/b/"``; the root is ``b""``) if it does not exist yet: runs for it follow."""
         raise NotImplementedError
 
     @abstractmethod
@@ -158,35 +158,35 @@ class TreeSink(RunSink, Protocol):
 
 
 class Preview(Protocol):
-    """What a sink may learn of a merge before it begins. Layers that are pipes are spooled for it."""
+    """What a sink can find out about a merge before it begins. Layers from pipes are spooled for it."""
 
     def root(self) -> Entry | None:
-        """Return the root's own entry, if the newest layer that has one begins with it. Reads only layers' starts."""
+        """Return the root directory's entry if it is the first of its layer, else None. Reads only first entries."""
 
     def merge_into(self, sink: Sink) -> None:
         """Merge all layers into ``sink`` without finishing it. Costs another pass over the layers."""
 
 
 class PreviewSink(Sink, Protocol):
-    """A sink that must know something before the first entry."""
+    """A sink that needs to know something before the first entry."""
 
     @abstractmethod
     def prepare(self, preview: Preview) -> None:
-        """Learn it; called once, before anything is added. Raises StreamergeError."""
+        """Look at the merge. Called once, before the first entry. Raises StreamergeError."""
         raise NotImplementedError
 
 
 class InterruptibleSink(Sink, Protocol):
-    """A sink that may wait for long, and can be interrupted meanwhile."""
+    """A sink that may wait for a long time, and can be interrupted meanwhile."""
 
     @abstractmethod
     def set_check(self, check: Check) -> None:
-        """Call ``check`` at least every 20 ms while waiting; let what it raises pass."""
+        """Call ``check`` at least every 20 ms while waiting. Do not catch what it raises."""
         raise NotImplementedError
 
 
 class RestartNeeded(Exception):
-    """Raised by a sink when an entry contradicts its preview: the merge restarts it and adds all entries again."""
+    """Raised by a sink if an entry contradicts its preview. The merge restarts the sink and adds all entries again."""
 
 
 def takes_runs(sink: Sink) -> TypeGuard[RunSink]:
@@ -200,7 +200,7 @@ def takes_trees(sink: Sink) -> TypeGuard[TreeSink]:
 
 
 def needs_preview(sink: Sink) -> TypeGuard[PreviewSink]:
-    """Return whether a sink is to be prepared."""
+    """Return whether a sink needs a preview."""
     return Takes.PREVIEW in sink.takes
 
 

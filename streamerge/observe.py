@@ -1,4 +1,4 @@
-"""What a merge reports while it runs: small frozen events to one observer, and a report at the end."""
+"""What a merge reports: small immutable events for an observer, and a report at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Report(NamedTuple):
 
 
 class Counts:
-    """What a pass has counted so far; it goes on counting while the pass runs."""
+    """What a pass has counted so far. The numbers grow while the pass runs."""
 
     __slots__ = ("hidden", "hidden_bytes", "written", "written_bytes")
 
@@ -50,21 +50,21 @@ class Counts:
         self.hidden_bytes = 0
 
     def add(self, written: int, hidden: int, hidden_bytes: int) -> None:
-        """Count so many more."""
+        """Add to the counts."""
         self.written += written
         self.hidden += hidden
         self.hidden_bytes += hidden_bytes
 
 
 class MergeStarted(NamedTuple):
-    """A pass over all layers begins. A merge makes a second one where a layer lists a path twice."""
+    """A pass over all layers begins. A merge makes a second pass if a layer lists a path twice."""
 
     layers: int
     counts: Counts
 
 
 class LayerStarted(NamedTuple):
-    """Reading of a layer begins. ``size`` is in stored (compressed) bytes, None where it is not known."""
+    """Reading of a layer begins. ``size`` is in stored (compressed) bytes; None if not known."""
 
     layer: int
     name: str
@@ -72,7 +72,7 @@ class LayerStarted(NamedTuple):
 
 
 class BytesRead(NamedTuple):
-    """``read`` of ``total`` stored (compressed) bytes of a layer have been read; None where that is not known."""
+    """``read`` of ``total`` stored (compressed) bytes of a layer have been read; None if not known."""
 
     layer: int
     read: int | None
@@ -80,7 +80,7 @@ class BytesRead(NamedTuple):
 
 
 class EntryDecided(NamedTuple):
-    """The rules have decided on an entry. ``hidden_by`` is the layer that hides it, None where none does."""
+    """The rules have decided on an entry. ``hidden_by`` is the layer that hides it; None if none does."""
 
     layer: int
     path: bytes
@@ -91,7 +91,7 @@ class EntryDecided(NamedTuple):
 
 
 class EntryRetained(NamedTuple):
-    """An entry cannot be written yet; the means to read it again are kept. ``size`` is that of its body."""
+    """An entry cannot be written yet; it can be read again later. ``size`` is the size of its body."""
 
     layer: int
     path: bytes
@@ -99,7 +99,7 @@ class EntryRetained(NamedTuple):
 
 
 class LinkPromoted(NamedTuple):
-    """The hard link at ``path`` has become the file itself; the hidden file is in ``layer``."""
+    """The hard link at ``path`` becomes the file itself. The hidden file is in ``layer``."""
 
     layer: int
     path: bytes
@@ -112,7 +112,7 @@ class LayerFinished(NamedTuple):
 
 
 class Warned(NamedTuple):
-    """Something worth knowing that is not an error. ``layer`` and ``path`` are None where it concerns neither."""
+    """A problem that is not an error. ``layer`` and ``path`` are None if it is about neither."""
 
     layer: int | None
     path: bytes | None
@@ -124,7 +124,7 @@ class OutputFlushing(NamedTuple):
 
 
 class MergeFinished(NamedTuple):
-    """The output is complete and in its place."""
+    """The output is complete and has its final name."""
 
     report: Report
 
@@ -144,16 +144,16 @@ Event = (
 
 
 class Observer:
-    """Receives the events of a merge; override what you need. All calls come from the merging thread.
+    """Receives the events of a merge. Override the methods that you need. All calls come from the merging thread.
 
-    With ``wants_entries`` there is an event for each entry, too (EntryDecided, EntryRetained), and the merge takes
-    several times as long. An exception raised from either method ends the merge, and nothing is left behind.
+    With ``wants_entries`` there are also events for each entry (EntryDecided, EntryRetained), and the merge takes
+    several times as long. An exception from either method ends the merge, and nothing is left behind.
     """
 
     wants_entries: bool = False
 
     def notify(self, event: Event) -> None:
-        """Take one event."""
+        """Receive one event."""
 
     def cancelled(self) -> bool:
         """Return whether to stop: the merge then raises :class:`~streamerge.errors.Cancelled` within 100 ms."""

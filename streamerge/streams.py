@@ -1,6 +1,6 @@
-"""Streams of bytes: over chunks of any origin, and over regular files.
+"""Streams of bytes: from chunks, and from regular files.
 
-A stream gives either the stored bytes of a blob or the decoded bytes of a layer; the interface is the same.
+A stream yields the stored bytes of a blob or the decoded bytes of a layer. The interface is the same.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ __all__ = [
 ]
 
 WORTH_A_PROCESS = 1 << 17
-"""Compressed bytes from which on a layer is worth a process: starting one costs as much as decoding this many."""
+"""Least compressed bytes that are decoded in a process: starting one costs as much as decoding these."""
 
 
 class ReadAheadBy(enum.Enum):
     """How to read a stream ahead of the merge."""
 
-    NOTHING = "not at all: it is short, or shares memory with the merge"
-    THREAD = "in a thread: it may have to wait, or may hold anything"
-    PROCESS = "in a process: it needs nothing but its own memory and descriptors"
+    NOTHING = "not at all: it is short, or in memory"
+    THREAD = "in a thread: it may wait, or use objects of this process"
+    PROCESS = "in a process: it needs only its own memory and descriptors"
 
 
 class Stream(Protocol):
     """Bytes in order, read once. Inherit from it to get the defaults of its attributes.
 
     ============ ==================================================================================
-    seeks        whether :meth:`skip` costs nothing, however many bytes it skips
-    extent       where the bytes lie, if they are those of a regular file; else None
-    read_ahead   how to read it ahead of the merge
+    seeks        whether :meth:`skip` costs nothing for any number of bytes
+    extent       the extent of a regular file that holds the bytes; None if there is none
+    read_ahead   how to read the stream ahead of the merge
     ============ ==================================================================================
     """
 
@@ -54,7 +54,7 @@ class Stream(Protocol):
 
     @property
     def extent(self) -> Extent | None:
-        """Where the bytes lie in a regular file; other processes may then read them too."""
+        """The extent of a regular file that holds the bytes. Other processes can read it too."""
         return None
 
     @abstractmethod
@@ -64,31 +64,31 @@ class Stream(Protocol):
 
     @abstractmethod
     def skip(self, size: int) -> int:
-        """Skip ``size`` bytes; return how many there were, which is fewer only at the end."""
+        """Skip ``size`` bytes. Return how many were skipped: fewer only at the end. Raises LayerError."""
         raise NotImplementedError
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the stream holds. May be called twice."""
+        """Release all resources. May be called twice."""
         raise NotImplementedError
 
     def stored(self) -> int | None:
-        """Return how many stored (compressed) bytes have been read so far; None if that is not known."""
+        """Return how many stored (compressed) bytes have been read; None if that is not known."""
         return None
 
 
 class Chunks(Stream):
-    """The part of a stream that is the same for chunks of any origin; subclasses give :meth:`next_chunk`."""
+    """A stream that is read chunk by chunk. Subclasses define :meth:`next_chunk`."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def next_chunk(self) -> bytes:
-        """Return the next chunk; ``b""`` at the end, again and again."""
+        """Return the next chunk; ``b""`` at the end, and on every later call."""
         raise NotImplementedError
 
     def read(self) -> bytes:
-        """Return the next chunk, or what :meth:`skip` or :meth:`peek` left of one; ``b""`` at the end."""
+        """Return the next chunk, or the rest of one after :meth:`skip` or :meth:`peek`; ``b""`` at the end."""
         if self._rest:
             rest, self._rest = self._rest, b""
             return rest
@@ -101,7 +101,7 @@ class Chunks(Stream):
         return self._rest[:size]
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield what is left, chunk by chunk."""
+        """Yield the remaining chunks."""
         return iter(self.read, b"")
 
     def skip(self, size: int) -> int:
@@ -119,7 +119,7 @@ class Chunks(Stream):
 class ChunkStream(Chunks):
     """A stream over any iterable of chunks; empty chunks are ignored.
 
-    ``source`` is the stream that the chunks are made of, if there is one: it is closed along with this one, and
+    ``source`` is the stream that the chunks are decoded from, if there is one. It is closed with this stream, and
     counts the stored bytes.
     """
 
@@ -143,7 +143,7 @@ class ChunkStream(Chunks):
         return b""
 
     def close(self) -> None:
-        """End the iteration, if it is a generator, and close the source."""
+        """Close the chunks, if they are a generator, and the source."""
         if isinstance(self._chunks, Generator):
             self._chunks.close()
         if self._source is not None:
@@ -155,7 +155,7 @@ class ChunkStream(Chunks):
 
 
 class FileStream(Stream):
-    """A stream over an extent of a regular file. Skipped bytes are never read."""
+    """A stream over an extent of a regular file. Skipped bytes are not read."""
 
     seeks = True
     read_ahead = ReadAheadBy.NOTHING
@@ -183,11 +183,11 @@ class FileStream(Stream):
         return chunk
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield what is left, chunk by chunk."""
+        """Yield the remaining chunks."""
         return iter(self.read, b"")
 
     def skip(self, size: int) -> int:
-        """Move on; return how many bytes there were."""
+        """Move the position. Return how many bytes were skipped."""
         passed = max(0, min(size, self._end - self._position))
         self._position += passed
         return passed
@@ -197,23 +197,23 @@ class FileStream(Stream):
         self._file = None
 
     def stored(self) -> int | None:
-        """Return how far into the extent the stream stands."""
+        """Return the position in the extent."""
         return self._position - self._start
 
 
 RawStream = Chunks | FileStream
-"""Streams that can be looked at before they are read, to detect what they hold."""
+"""Streams with ``peek``, which allows to detect their format before they are read."""
 
 
 def read_ahead_by(raw: Stream) -> ReadAheadBy:
-    """Choose how to read ahead what is decoded from ``raw``: in a process, in a thread, or not at all."""
+    """Return how to read ahead the bytes that are decoded from ``raw``."""
     if raw.extent is None:
         return ReadAheadBy.THREAD
     return ReadAheadBy.PROCESS if raw.extent.size >= WORTH_A_PROCESS else ReadAheadBy.NOTHING
 
 
 def read_descriptor(handle: FileHandle, name: str) -> Iterator[bytes]:
-    """Yield what a pipe or any other descriptor gives, up to :data:`CHUNK` bytes at once. Raises LayerError."""
+    """Yield the bytes of a pipe or another descriptor in chunks of up to :data:`CHUNK` bytes. Raises LayerError."""
     while True:
         try:
             chunk = os.read(handle.fd, CHUNK)

@@ -1,4 +1,4 @@
-"""``streamerge config``: an image's runtime config."""
+"""``streamerge config``: write an image's runtime config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamerge.cli.inputs import IMAGE_HELP, SETTINGS, image_options
 __all__ = ["config_command"]
 
 _HELP = f"""\
-Write the image's runtime config as JSON: Entrypoint, Cmd, Env, User, WorkingDir and whatever else it holds.
+Write the image's runtime config as JSON: Entrypoint, Cmd, Env, User, WorkingDir and all other fields.
 
 {IMAGE_HELP}
 \b

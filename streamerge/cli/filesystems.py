@@ -1,4 +1,4 @@
-"""The command line's part about file system images: their options, and what follows ``--``."""
+"""The options for file system images, and the arguments after ``--`` for the mkfs tool."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _ARGUMENTS = "streamerge.mkfs_arguments"
 
 
 class FilesystemCommand(click.Command):
-    """A command after whose ``--`` the arguments of a mkfs tool may stand.
+    """A command that accepts arguments for a mkfs tool after ``--``.
 
-    They are the tool's where the output is a file system image, else they are arguments like those before.
+    They go to the tool only if the output is a file system image. Otherwise they are ordinary arguments.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set the tool's arguments aside, then parse the rest."""
+        """Keep the arguments for the tool, and parse the rest."""
         if "--" in args:
             own, tools = args[: args.index("--")], args[args.index("--") + 1 :]
             if self._makes_filesystem(ctx, own):
@@ -42,29 +42,32 @@ class FilesystemCommand(click.Command):
 
 
 def filesystem_options(command: _F) -> _F:
-    """The options that say how an image is made."""
+    """Add the options for file system images to a command."""
     options = (
         click.option(
             "--mkfs",
             metavar="PROG",
-            help="The tool that makes a file system image, by name or path; what follows '--' goes to it as it is.",
+            help="The tool that makes the file system image: a name or a path. It gets all arguments after '--'.",
         ),
         click.option(
-            "--size", "image_size", type=size, metavar="SIZE", help="Size of an ext4. [default: what is needed]"
+            "--size",
+            "image_size",
+            type=size,
+            metavar="SIZE",
+            help="Size of an ext4 image. [default: the least]",
         ),
-        click.option("--free", type=free, metavar="SIZE|N%", help="Room to leave in an ext4. [default: none]"),
+        click.option("--free", type=free, metavar="SIZE|N%", help="Free space in an ext4 image. [default: none]"),
         click.option(
             "--reproducible",
             is_flag=True,
-            help="The same layers give the same image: its time is "
-            "$SOURCE_DATE_EPOCH, else 0, its UUID fixed. So it is where that variable is set.",
+            help="Make the same file system image from the same layers, with a fixed UUID and the time "
+            "$SOURCE_DATE_EPOCH, or 0. Always on if that variable is set.",
         ),
         click.option(
             "--add",
             multiple=True,
             metavar="FILE",
-            help="One more layer, newer than all others: a tar with "
-            "an init, or a configuration. May be repeated, the newest last.",
+            help="Add a layer on top of all others: a tar, for example with an init. Can be repeated, newest last.",
         ),
     )
     for option in reversed(options):
@@ -73,13 +76,15 @@ def filesystem_options(command: _F) -> _F:
 
 
 def filesystem_from(given: dict[str, Any], form: str, terminal: Terminal) -> FilesystemOptions:
-    """What the command line says about an image. Raises UsageError for options that mean nothing to ``form``."""
+    """Return the options for a file system image. Raises UsageError for options that have no effect on ``form``."""
     if form not in FILESYSTEMS:
         for name, option in (("mkfs", "--mkfs"), ("image_size", "--size"), ("free", "--free")):
             if given[name] is not None:
-                raise click.UsageError(f"{option} is for images of {', '.join(FILESYSTEMS)}")
+                raise click.UsageError(
+                    f"{option} has no effect on this output; it is for images of {', '.join(FILESYSTEMS)}"
+                )
     elif given["level"] is not None:
-        raise click.UsageError("--level is for tars; say '-- OPTION' to the tool that makes the image")
+        raise click.UsageError("--level has no effect on file system images; pass the tool's own option after '--'")
     shows = sys.stderr is not None and sys.stderr.isatty()
     return FilesystemOptions(
         mkfs=given["mkfs"],

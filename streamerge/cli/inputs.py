@@ -1,4 +1,4 @@
-"""What the arguments of a merge mean: an image or layers; and ``--config-out``."""
+"""The arguments of a merge: an image, or layers. Also ``--config-out``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from streamerge.errors import ImageError, show
 from streamerge.interfaces import Layer
+from streamerge.query.sizes import show_count
 from streamerge.signals import undone_on_error
 from streamerge.sinks.output import is_fifo, open_output
 from streamerge.sources.files import layer_files
@@ -25,24 +26,26 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 
 class Input(NamedTuple):
-    """What the arguments of a merge stand for: an image's layers, or layers as they are."""
+    """The layers to merge: those of an image, or single layers."""
 
     layers: Sequence[Layer]
     paths: Sequence[str]
     image: Image | None = None
     bare: bool = False
-    """Whether the image was recognised by what it holds, not named by a transport."""
+    """Whether the image was given as a path without a transport."""
 
 
 def open_input(arguments: Sequence[str], *, platform: str | None, verify: bool, warn: Callable[[str], None]) -> Input:
-    """One argument may be an image; several are layers, base first, as is one that is no image."""
+    """Open an image if it is the only argument; otherwise all arguments are layers, base first."""
     references = [_parsed(argument) for argument in arguments]
     if len(arguments) > 1:
         for argument, reference in zip(arguments, references, strict=True):
             if reference is not None:
-                raise click.UsageError(f"'{argument}' is a whole image and is merged alone; a file is './{argument}'")
+                raise click.UsageError(
+                    f"'{argument}' is an image and cannot be merged with others; for a file, write './{argument}'"
+                )
         return Input(_only_layers(arguments, platform), arguments)
-    from streamerge.sources.image import ImageOptions  # 20 ms that layers do not need
+    from streamerge.sources.image import ImageOptions  # takes 20 ms; layers do not need it
     from streamerge.sources.opening import find_image
 
     image = find_image(arguments[0], ImageOptions(platform, verify, warn))
@@ -63,21 +66,22 @@ def _parsed(argument: str) -> Reference | None:
 def _only_layers(arguments: Sequence[str], platform: str | None) -> list[Layer]:
     layers = layer_files(arguments)
     if platform is not None:
-        raise click.UsageError("--platform chooses among an image's variants; layers have none")
+        raise click.UsageError("--platform has no effect on layers; it chooses between the variants of an image")
     return layers
 
 
 def recognised(given: Input) -> Iterator[str]:
-    """What -v says: what a bare path was taken for, and which image was chosen."""
+    """Yield the lines of -v: what was recognised at a path, and which image was chosen."""
     image = given.image
     if image is None:
         return
     if given.bare:
-        words = Transport(image.reference.partition(":")[0]).what
-        yield f"'{_shown(given.paths[0])}' is {words}: {_shown(image.reference)}"
+        what = Transport(image.reference.partition(":")[0]).description
+        yield f"'{_shown(given.paths[0])}' is {what}: {_shown(image.reference)}"
     name = f"{image.names[0]}, " if image.names else ""
     digest = image.digest if image.digest is not None else image.config_digest
-    yield f"the image is {_shown(name)}{_shown(str(image.platform))}, {digest}, {len(image.layers)} layers"
+    layers = show_count(len(image.layers), "layer")
+    yield f"the image is {_shown(name)}{_shown(str(image.platform))}, {digest}, {layers}"
 
 
 def _shown(text: str) -> str:
@@ -86,19 +90,19 @@ def _shown(text: str) -> str:
 
 @contextlib.contextmanager
 def config_output(path: str | None, given: Input, output: str) -> Iterator[None]:
-    """Write the image's runtime config to ``path``, which appears only if what is done meanwhile succeeds."""
+    """Write the image's runtime config to ``path``. The file appears only if the block ends without an error."""
     if path is None:
         yield
         return
     if given.image is None:
-        raise click.UsageError("--config-out writes an image's config; layers have none")
+        raise click.UsageError("--config-out needs an image; layers have no config")
     if path == output or (os.path.realpath(path) == os.path.realpath(output) and path != "-"):
-        raise click.UsageError(f"'{path}' cannot be both the output and the config")
+        raise click.UsageError(f"'{path}' cannot be both the output and the config; name two files")
     data = given.image.runtime_json()
     with undone_on_error(
         lambda: open_output(path), lambda output: output.discard(), at_once=not is_fifo(path)
     ) as target:
-        if target.rewinds:  # a file, which waits under another name
+        if target.rewinds:  # a file: it gets its name when the merge has succeeded
             target.write((data,))
             yield
         else:
@@ -108,20 +112,20 @@ def config_output(path: str | None, given: Input, output: str) -> Iterator[None]
 
 
 def image_options(command: _F) -> _F:
-    """The options of everything that opens an image."""
+    """Add the options of all commands that open an image."""
     platform = click.option(
         "--platform",
         metavar="OS/ARCH[/VARIANT]",
-        help="Which variant of an image for several platforms. [default: this machine's]",
+        help="The platform to choose from an image for several platforms. [default: this machine's]",
     )
-    no_verify = click.option("--no-verify", is_flag=True, help="Do not check the image's digests and sizes.")
+    no_verify = click.option("--no-verify", is_flag=True, help="Do not verify the digests and sizes of the image.")
     return platform(no_verify(command))
 
 
 IMAGE_HELP = """\
-IMAGE is oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR, or the bare path of such a
-directory or archive. REF is a tag, @DIGEST, or @N for the Nth image.
+IMAGE is oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR, as in skopeo, or just the path of
+such a directory or archive. REF is a tag, @DIGEST, or @N for the Nth image, counted from 0.
 """
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-"""What all commands tell click."""
+"""Click's settings for all commands."""

@@ -1,4 +1,4 @@
-"""``streamerge inspect``: what would be merged."""
+"""``streamerge inspect``: print what an image holds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from streamerge.cli.inputs import IMAGE_HELP, SETTINGS, image_options
 __all__ = ["inspect_command"]
 
 _HELP = f"""\
-Print what would be merged: the image's platform, the highlights of its config, and its layers with digest,
-size, media type and the line of its history. Layers are not read.
+Print what would be merged: the image's platform, the main fields of its config, and its layers with digest, size,
+media type and the command that made them. Does not read the layers.
 
 {IMAGE_HELP}
 \b
@@ -22,7 +22,7 @@ size, media type and the line of its history. Layers are not read.
 @click.command(help=_HELP, context_settings=SETTINGS)
 @click.argument("image")
 @image_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect_command(image: str, platform: str | None, no_verify: bool, as_json: bool) -> None:
     """Print an image; see _HELP."""
     from streamerge.query.describe import describe, describe_json

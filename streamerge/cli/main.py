@@ -1,13 +1,15 @@
-"""The command's entry: which command it is, errors as one line on stderr, exit codes.
+"""The entry point of the command: choose the command, print errors as one line on stderr, set the exit code.
 
 0: the output is complete. 1: it is not, and one line on stderr says why. 2: the command line is wrong.
-129: SIGHUP; 130: Ctrl-C; 143: SIGTERM. Nothing but the output goes to standard output.
+129: SIGHUP. 130: Ctrl-C. 143: SIGTERM. Only the output goes to standard output.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -15,7 +17,7 @@ from typing import NoReturn
 import click
 
 from streamerge.cli.merge_command import merge_command
-from streamerge.errors import StreamergeError, UsageError
+from streamerge.errors import StreamergeError, UsageError, show
 from streamerge.signals import end_on_signals
 from streamerge.sinks.output import ClosedPipe
 
@@ -25,15 +27,23 @@ _SUBCOMMANDS = ("inspect", "config")
 """Each is ``NAME_command`` in a module of that name, imported when it is used."""
 
 _HINTS = {
+    "exclude": "use --exclude {pattern} to leave it out",
+    "force": "use --force to replace it",
+    "id_map": "add a range with --uid-map or --gid-map",
+    "mkfs": "name another tool with --mkfs",
+    "platform": "use --platform to choose one",
     "rescan": "use --rescan",
+    "same_owner": "to own all files yourself, use --no-same-owner",
+    "verify": "use --no-verify if you trust the image",
+    "xattrs": "use --no-xattrs to leave out extended attributes and ACLs",
 }
-"""What to type where an error names a setting that would help."""
+"""What to type if an error names a setting that would help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command and exit with its code. Errors are one line on stderr; a traceback is never shown."""
+    """Run the command and exit with its exit code. Prints an error as one line on stderr, never as a traceback."""
     _fill_standard_descriptors()
-    sys.setswitchinterval(1e-4)  # the decoding thread must not wait 5 ms for its turn after each chunk
+    sys.setswitchinterval(1e-4)  # otherwise the decoding thread waits 5 ms after each chunk
     end_on_signals()
     try:
         chosen, name, rest = _choose_command(sys.argv[1:] if arguments is None else arguments)
@@ -45,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         error.show()
         code = 2
     except UsageError as error:
-        click.UsageError(str(error), click.Context(merge_command, info_name="streamerge")).show()
+        click.UsageError(_message(error), click.Context(merge_command, info_name="streamerge")).show()
         code = 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("streamerge: interrupted; nothing is left behind", err=True)
@@ -56,23 +66,34 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo(f"streamerge: {_message(error)}", err=True)
         code = 1
     except MemoryError:
-        click.echo("streamerge: there is not enough memory", err=True)
+        click.echo("streamerge: not enough memory", err=True)
         code = 1
-    except (OSError, ImportError) as error:  # of no file of the user's: a module that cannot be loaded, a process
-        click.echo(f"streamerge: cannot go on: {getattr(error, 'strerror', None) or error}", err=True)
+    except (
+        OSError,
+        ImportError,
+    ) as error:  # a module that cannot be loaded, a process that cannot start
+        click.echo(f"streamerge: cannot continue: {getattr(error, 'strerror', None) or error}", err=True)
         code = 1
     sys.exit(code)
 
 
 def _message(error: Exception) -> str:
-    hint = _HINTS.get(error.setting or "") if isinstance(error, StreamergeError) else None
-    return f"{error}; {hint}" if hint else str(error)
+    if not isinstance(error, StreamergeError) or error.setting not in _HINTS:
+        return str(error)
+    return f"{error}; {_HINTS[error.setting].format(pattern=_pattern(error.path))}"
+
+
+def _pattern(path: bytes | None) -> str:
+    """Return the gitignore pattern for exactly this path, quoted for a shell."""
+    if path is None:
+        return "PATTERN"
+    return shlex.quote("/" + re.sub(r"[\\*?\[]", r"\\\g<0>", show(path)))
 
 
 def _choose_command(arguments: Sequence[str]) -> tuple[click.Command, str, list[str]]:
-    """Return the command that the first argument names, what it is called, and its arguments.
+    """Return the command that the first argument names, its name in messages, and its arguments.
 
-    Merging has no name, so that layers can follow at once; a layer that is called ``inspect`` is ``./inspect``.
+    Merging is the default and has no name. A layer that is called ``inspect`` is ``./inspect``.
     """
     if not arguments or arguments[0] not in _SUBCOMMANDS:
         return merge_command, "streamerge", list(arguments)
@@ -82,9 +103,9 @@ def _choose_command(arguments: Sequence[str]) -> tuple[click.Command, str, list[
 
 
 def _fill_standard_descriptors() -> None:
-    """Let no file of ours become descriptor 0, 1 or 2 where the caller has closed these."""
+    """Open descriptors 0, 1 and 2 if the caller has closed them, so that no other file gets these numbers."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - open until the process ends

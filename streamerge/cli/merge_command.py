@@ -1,4 +1,4 @@
-"""The merge itself: arguments -> source, sink, merge."""
+"""The merge command: arguments -> layers and sink -> merge."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from streamerge import __version__
 from streamerge.cli.arguments import id_map, patterns, size, source_date_epoch
 from streamerge.cli.filesystems import FilesystemCommand, filesystem_from, filesystem_options
-from streamerge.cli.inputs import SETTINGS, config_output, image_options, open_input, recognised
+from streamerge.cli.inputs import IMAGE_HELP, SETTINGS, config_output, image_options, open_input, recognised
 from streamerge.cli.terminal import Terminal, summary
 from streamerge.engine.merging import merge
 from streamerge.interfaces import ImageLayers, Sink
@@ -29,14 +29,13 @@ __all__ = ["merge_command"]
 
 _MAX_WORKERS = 3
 
-_HELP = """\
+_HELP = f"""\
 Merge the layers of a container image into one root filesystem.
 
-IMAGE is oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR, as skopeo names them, or the
-bare path of such a directory or archive. REF is a tag, @DIGEST, or @N for the Nth image.
-
-LAYERS are tar files from base to newest, as a manifest lists them; each may be plain or compressed
-(gzip, zstd, lz4, xz, bzip2), whatever its name, or a pipe: '-' is standard input, once.
+{IMAGE_HELP}
+LAYERS are tar files, the base first and the newest last, as in a manifest. Each can be plain or compressed (gzip, zstd,
+lz4, xz, bzip2); the format is detected from the content, not the name. A layer can also be a pipe: '-' is standard
+input.
 
 \b
   streamerge oci:layout:latest -o rootfs.tar
@@ -50,11 +49,11 @@ LAYERS are tar files from base to newest, as a manifest lists them; each may be 
   streamerge oci:layout:latest -o root.erofs -- -zlz4hc -C65536
   streamerge oci:layout:latest --add init.tar -o initramfs.cpio.zst
 
-'streamerge inspect IMAGE' prints what would be merged, 'streamerge config IMAGE' the config that a runtime
-needs; a layer called 'inspect' is './inspect'.
+'streamerge inspect IMAGE' prints what would be merged. 'streamerge config IMAGE' prints the runtime config. If a layer
+is called 'inspect', write './inspect'.
 
-The output holds each path once, a directory before what is in it and a link after its target, with every
-whiteout applied; it appears only when complete. The same layers give the same bytes.
+The output holds each path once, with all whiteouts applied; a directory comes before its content, and a hard link after
+its target. The output appears only when it is complete. The same layers always give the same bytes.
 """
 
 
@@ -64,40 +63,114 @@ whiteout applied; it appears only when complete. The same layers give the same b
     context_settings=SETTINGS,
 )
 @click.argument("layers", nargs=-1, required=True, metavar="IMAGE|LAYERS...")
-@click.option("-o", "--output", required=True, metavar="FILE|DIR/",
-              help="Where the merged root filesystem goes: a tar, or a directory if it ends in '/' or is one; '-' is "
-              "standard output. .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz and .tar.bz2 compress the tar; .squashfs, "
-              ".erofs and .ext4 are made by their tools; .cpio[.gz|.zst|.lz4|.xz] is for an initramfs.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(FORMATS), help="What to write, whatever the output's name.")
-@click.option("--level", type=int, metavar="N", help="Compression level of a tar or cpio, as its tool counts.")
-@filesystem_options
-@click.option("--exclude", multiple=True, callback=patterns, metavar="PATTERN",
-              help="Leave out what matches a gitignore pattern, e.g. 'dev/*'. May be repeated.")  # fmt: skip
-@image_options
-@click.option("--config-out", metavar="FILE", help="Write the image's runtime config, JSON, beside the merge.")
-@click.option("--whiteouts", type=click.Choice([style.value for style in Whiteouts]), default="oci",
-              show_default=True, help="Which whiteouts count: '.wh.' names (oci), overlayfs's own character "
-              "devices 0:0 and opaque xattrs (overlay), or both (any).")  # fmt: skip
 @click.option(
-    "--force", is_flag=True, help="Replace a directory that is not empty; it stays until the new is complete."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE|DIR/",
+    help="Where to write the merged root filesystem. A name that ends in '/', or an existing directory, is a "
+    "directory; '-' is standard output. The suffix sets the format: .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz or .tar.bz2 "
+    "for a compressed tar; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, .cpio.zst, .cpio.lz4 or "
+    ".cpio.xz for an initramfs. Anything else is a plain tar.",
 )
-@click.option("--same-owner/--no-same-owner", default=None,
-              help="Give files in a directory the image's owners [default: as root] or the caller's.")  # fmt: skip
-@click.option("--uid-map", multiple=True, callback=id_map, metavar="C:H:N",
-              help="In a directory, let N user ids from C on be those from H on. May be repeated.")  # fmt: skip
-@click.option("--gid-map", multiple=True, callback=id_map, metavar="C:H:N", help="The same for group ids.")
-@click.option("--no-xattrs", is_flag=True, help="Leave extended attributes and ACLs out of a directory.")
-@click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="End with an error before more entries.")
-@click.option("--max-bytes", type=size, metavar="SIZE", help="End with an error before more bytes of content.")
-@click.option("--rescan", is_flag=True, help="Read each layer's headers first. Needed only to write a layer that "
-              "lists a path twice to a pipe; files do this by themselves.")  # fmt: skip
-@click.option("--spool-memory", type=size, default=str(DEFAULT_SPOOL_MEMORY), metavar="SIZE",
-              help="Memory for what pipes cannot give twice; more goes to $TMPDIR. [default: 64M]")  # fmt: skip
-@click.option("--read-ahead", type=size, default=str(DEFAULT_READ_AHEAD), metavar="SIZE",
-              help="Memory for what is decoded before its turn, at least 2M. [default: 20M]")  # fmt: skip
-@click.option("--no-fsync", is_flag=True, help="Do not flush the output to disk before success is reported.")
-@click.option("-v", "--verbose", is_flag=True, help="Say what a bare path was recognised as, and which image it is.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="The output's format. [default: set by the output's name]",
+)
+@click.option(
+    "--level",
+    type=int,
+    metavar="N",
+    help="Compression level of a tar or cpio, in the range of its codec.",
+)
+@filesystem_options
+@click.option(
+    "--exclude",
+    multiple=True,
+    callback=patterns,
+    metavar="PATTERN",
+    help="Leave out paths that match a gitignore pattern, such as 'dev/*'. Can be repeated.",
+)
+@image_options
+@click.option(
+    "--config-out",
+    metavar="FILE",
+    help="Also write the image's runtime config as JSON.",
+)
+@click.option(
+    "--whiteouts",
+    type=click.Choice([style.value for style in Whiteouts]),
+    default="oci",
+    show_default=True,
+    help="The kind of whiteouts: '.wh.' names (oci), character devices 0:0 and opaque xattrs as in overlayfs "
+    "(overlay), or both (any).",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace a directory that is not empty. The old one stays until the new one is complete.",
+)
+@click.option(
+    "--same-owner/--no-same-owner",
+    default=None,
+    help="Give the files in a directory the image's owners, or own them all yourself. [default: the image's for root]",
+)
+@click.option(
+    "--uid-map",
+    multiple=True,
+    callback=id_map,
+    metavar="C:H:N",
+    help="In a directory, map N user ids: C and up in the image become H and up on the host. Can be repeated.",
+)
+@click.option(
+    "--gid-map",
+    multiple=True,
+    callback=id_map,
+    metavar="C:H:N",
+    help="Map group ids in the same way.",
+)
+@click.option(
+    "--no-xattrs",
+    is_flag=True,
+    help="Write no extended attributes and no ACLs to a directory.",
+)
+@click.option(
+    "--max-entries",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Stop with an error if the output would have more entries.",
+)
+@click.option(
+    "--max-bytes",
+    type=size,
+    metavar="SIZE",
+    help="Stop with an error if the output would have more bytes of content.",
+)
+@click.option(
+    "--rescan",
+    is_flag=True,
+    help="Read the headers of each layer first. Needed only if a layer lists a path twice and the output is a pipe; "
+    "otherwise this happens automatically.",
+)
+@click.option(
+    "--spool-memory",
+    type=size,
+    default=str(DEFAULT_SPOOL_MEMORY),
+    metavar="SIZE",
+    help="Memory for data that cannot be read again later; more goes to $TMPDIR. [default: 64M]",
+)
+@click.option(
+    "--read-ahead",
+    type=size,
+    default=str(DEFAULT_READ_AHEAD),
+    metavar="SIZE",
+    help="Memory for reading layers ahead, at least 2M. [default: 20M]",
+)
+@click.option("--no-fsync", is_flag=True, help="Do not wait until the output is on disk.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what was recognised at a path, and which image was chosen.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def merge_command(**given: Any) -> None:
     """Merge layers; see _HELP."""
@@ -137,13 +210,13 @@ def merge_command(**given: Any) -> None:
 def _open_sink(given: dict[str, Any], inputs: Sequence[str], terminal: Terminal) -> Sink:
     output = given["output"]
     if not output:
-        raise click.UsageError("the output's name is empty")
+        raise click.UsageError("the output's name is empty; name a file, a directory or '-'")
     form = given["form"] or format_of(output)
     if output == "-" and form not in ("tar", "cpio"):
         what = "a directory" if form == "dir" else f"an image of {form}"
-        raise click.UsageError(f"{what} cannot go to standard output")
+        raise click.UsageError(f"{what} cannot be written to standard output; name a file or directory")
     if output == "-" and sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError(f"a {form} does not go to a terminal; use '-o FILE', or pipe it on")
+        raise click.UsageError(f"a {form} cannot be written to a terminal; use '-o FILE' or a pipe")
     if output != "-":
         _refuse_input_as_output(output, inputs)
     if form == "dir" and given["force"] and not os.path.ismount(output):
@@ -166,7 +239,7 @@ def _open_sink(given: dict[str, Any], inputs: Sequence[str], terminal: Terminal)
 
 
 def _refuse_input_as_output(output: str, layers: Sequence[str]) -> None:
-    """``-o rootfs.tar *.tar`` run twice names its own result as a layer."""
+    """Raise UsageError if a layer is the output: ``-o rootfs.tar *.tar``, run twice, names its own result."""
     try:
         status = os.stat(output)
     except OSError:
@@ -175,12 +248,14 @@ def _refuse_input_as_output(output: str, layers: Sequence[str]) -> None:
         return
     for layer in layers:
         if layer != "-" and os.path.exists(layer) and os.path.samestat(status, os.stat(layer)):
-            raise click.UsageError(f"'{output}' is both the output and one of the layers")
+            raise click.UsageError(f"'{output}' is both the output and one of the layers; name another output")
 
 
 def _refuse_input_within(output: str, layers: Sequence[str]) -> None:
-    """A directory that is replaced would take the layers in it along."""
+    """Raise UsageError if a layer lies in the directory that the output replaces."""
     root = os.path.join(os.path.realpath(output), "")
     for layer in layers:
         if layer != "-" and os.path.join(os.path.realpath(layer), "").startswith(root):
-            raise click.UsageError(f"'{layer}' lies in '{output}', which would be replaced")
+            raise click.UsageError(
+                f"'{layer}' is in '{output}', which would be replaced; move it or name another output"
+            )

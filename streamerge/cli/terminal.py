@@ -1,4 +1,4 @@
-"""What the command shows while it works: a line on a terminal, nothing in a pipe, and one line at the end."""
+"""The command's output on stderr: progress on a terminal, warnings, and one line at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_WARNINGS = 20
 
 
 class Terminal(Observer):
-    """Shows warnings on stderr, and progress where stderr is a terminal. A context manager."""
+    """Shows warnings on stderr, and progress if stderr is a terminal. A context manager."""
 
     def __init__(self, layers: int, *, quiet: bool = False) -> None:
         self._layers = layers
@@ -36,16 +36,18 @@ class Terminal(Observer):
     def __exit__(self, *_: object) -> None:
         self.leave()
         if self._warnings > _MAX_WARNINGS:
-            self._print(f"{self._warnings - _MAX_WARNINGS} more warnings like these")
+            from streamerge.query.sizes import show_count
+
+            self._print(f"{show_count(self._warnings - _MAX_WARNINGS, 'more warning')} like these")
 
     def leave(self) -> None:
-        """Leave the terminal to another program, which shows its own progress."""
+        """Stop the progress display, so that another program can show its own."""
         progress, self._progress = self._progress, None
         if progress is not None:
             progress.stop()
 
     def notify(self, event: Event) -> None:
-        """Show an event, if it is worth showing."""
+        """Show an event: warnings and progress."""
         if isinstance(event, MergeStarted):
             self._counts = event.counts
         elif isinstance(event, LayerStarted):
@@ -57,7 +59,7 @@ class Terminal(Observer):
             self.warn(self._located(event))
 
     def warn(self, text: str) -> None:
-        """Print one line on stderr, unless there have been very many."""
+        """Print a warning on stderr, unless there were many already."""
         self._warnings += 1
         if not self._quiet and self._warnings <= _MAX_WARNINGS:
             self._print(text)
@@ -78,7 +80,7 @@ class Terminal(Observer):
         terminal = self
 
         class Entries(ProgressColumn):
-            """The number of entries, read whenever the line is drawn."""
+            """The number of entries written so far."""
 
             def render(self, task: Task) -> Text:
                 return Text(f"{terminal._counts.written:,} entries")
@@ -97,14 +99,10 @@ class Terminal(Observer):
 
 def summary(report: Report) -> str:
     """Return the line at the end of a merge."""
-    from streamerge.query.sizes import show_size
+    from streamerge.query.sizes import show_count, show_size
 
-    layers = _count(report.layers, "layer")
-    written = f"{report.written:,} entries written"
+    layers = show_count(report.layers, "layer")
+    written = f"{report.written:,} {'entry' if report.written == 1 else 'entries'} written"
     hidden = f"{report.hidden:,} hidden ({show_size(report.hidden_bytes)})"
-    promoted = f"{_count(report.promoted, 'hard link')} promoted"
+    promoted = f"{show_count(report.promoted, 'hard link')} promoted"
     return f"streamerge: {layers}: {written}, {hidden}, {promoted}, in {report.seconds:.2f} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,1 +1,1 @@
-"""One pass over all layers: what joins the rules to the bytes."""
+"""Merge layers: read them, apply the rules, write to a sink."""

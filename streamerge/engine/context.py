@@ -1,4 +1,4 @@
-"""What every part of one merge shares."""
+"""The context of one merge: layers, options, observer, spool."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SKIPPED_AT_ONCE = 1 << 20
 
 
 class MergeContext:
-    """The layers of a merge, base first, its options, its observer, its spool, and its superseded offsets.
+    """The layers of a merge, base first, its options, observer and spool, and the superseded offsets.
 
-    ``superseded`` holds, for each layer whose headers were read first, the offsets of the entries that the same layer
+    ``superseded`` holds, for each layer whose headers were read first, the offsets of entries that the same layer
     replaces later.
     """
 
@@ -33,22 +33,22 @@ class MergeContext:
         self.superseded: dict[int, frozenset[int]] = {}
 
     def unobserved(self) -> MergeContext:
-        """Return the same context without events; the observer can still cancel. Superseded offsets are shared."""
+        """Return a context without events. The observer can still cancel. Superseded offsets are shared."""
         observer = _CancelOnly(self.observer) if self.observer is not None else None
         context = MergeContext(self.layers, self.options, observer, self.spool)
         context.superseded = self.superseded
         return context
 
     def label(self, index: int) -> str:
-        """Return what messages call a layer."""
+        """Return a layer's name in messages."""
         return f"layer {index} ({self.layers[index].name})"
 
     def open_layer(self, index: int) -> Stream:
-        """Open a layer once more; an observer can cancel what is read from it."""
+        """Return a new stream of a layer, which the observer can cancel."""
         return self.observed(index, self.layers[index].open())
 
     def observed(self, index: int, stream: Stream) -> Stream:
-        """Return a stream that tells the observer what is read; the stream itself where nobody observes."""
+        """Return a stream that reports its progress to the observer; ``stream`` itself if there is no observer."""
         if self.observer is None:
             return stream
         return ObservedStream(stream, index, self.layers[index].size, self)
@@ -60,7 +60,7 @@ class MergeContext:
 
     @property
     def check(self) -> Check:
-        """What to call now and then during long work: it raises Cancelled where the observer says so."""
+        """The function to call regularly during long work. It raises Cancelled if the observer cancels the merge."""
         return no_check if self.observer is None else self.raise_if_cancelled
 
     def raise_if_cancelled(self) -> None:
@@ -70,10 +70,10 @@ class MergeContext:
 
     @contextlib.contextmanager
     def locating(self, index: int | None = None) -> Iterator[None]:
-        """Add the layer to errors that are raised in the block: its index, if the error knows none, and its label.
+        """Add the layer's label to errors that are raised in the block, and its index if the error has none.
 
-        Errors of the sink and of limits stay as they are. The layer may know a better explanation; the original error
-        then becomes its cause.
+        Errors of the sink and of limits stay as they are. The layer may explain the error better: then the original
+        error becomes the cause of the new one.
         """
         try:
             yield
@@ -90,14 +90,14 @@ class MergeContext:
 
 
 class _CancelOnly(Observer):
-    """Asks another observer whether to stop, and tells it nothing."""
+    """Lets another observer cancel, but sends it no events."""
 
     def __init__(self, observer: Observer) -> None:
         self.cancelled = observer.cancelled  # type: ignore[method-assign]
 
 
 class ObservedStream(Stream):
-    """A layer's stream, about which the observer is told, and which it can stop between two chunks."""
+    """A layer's stream that reports its progress to the observer, which can cancel it between two chunks."""
 
     read_ahead = ReadAheadBy.NOTHING
 
@@ -111,7 +111,7 @@ class ObservedStream(Stream):
 
     @property
     def extent(self) -> Extent | None:
-        """Where the bytes lie in a regular file."""
+        """The extent of a regular file that holds the bytes."""
         return self._extent
 
     def read(self) -> bytes:

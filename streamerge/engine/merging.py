@@ -1,4 +1,4 @@
-"""A merge from its layers to its sink, restarted where a layer repeats a path."""
+"""The whole merge: passes from layers to sink, restarted if a layer repeats a path."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["merge"]
 def merge(
     layers: Sequence[Layer], sink: Sink, options: Options | None = None, observer: Observer | None = None
 ) -> Report:
-    """Merge ``layers``, base first as a manifest lists them, into ``sink``; each is read once, newest first.
+    """Merge ``layers``, base first as in a manifest, into ``sink``. Each layer is read once, newest first.
 
-    The sink is finished on success and aborted on any error, Ctrl-C included. Raises StreamergeError, with layer, path
-    and offset where they are known; TypeError for a path instead of layers; UsageError for an empty list that is not
-    an image's. Memory: the paths, a chunk or two, ``options.read_ahead`` and ``options.spool_memory``; never a body.
+    The sink is finished on success and aborted on any error, including Ctrl-C. Raises StreamergeError, with layer, path
+    and offset if they are known; TypeError for a path instead of layers; UsageError for an empty list that is not an
+    image's. Memory: the paths, a chunk or two, ``options.read_ahead`` and ``options.spool_memory``; never a whole body.
 
     >>> from streamerge import layer_files, merge, open_tar
     >>> merge(layer_files(example_layers), open_tar(rootfs)).promoted
@@ -50,7 +50,7 @@ def _check_layers(layers: Sequence[Layer]) -> None:
     if isinstance(layers, str | bytes | os.PathLike):
         raise TypeError(f"merge() takes a list of layers, not a path; use layer_files([{layers!r}])")
     if not layers and not isinstance(layers, ImageLayers):
-        raise UsageError("there are no layers to merge")
+        raise UsageError("there are no layers to merge; name at least one")
 
 
 def _merge(context: MergeContext, sink: Sink) -> Report:
@@ -69,9 +69,10 @@ def _merge(context: MergeContext, sink: Sink) -> Report:
 
 
 def _run_passes(context: MergeContext, sink: Sink) -> OnePass:
-    """Merge; where a layer repeats a path, once more with its headers read first, then with those of all layers.
+    """Merge into a sink, and return the successful pass.
 
-    The context's superseded offsets may hold what an earlier pass has found, and get what these passes find.
+    If a layer repeats a path, read its headers first and merge again; if that happens again, read those of all layers.
+    The superseded offsets that are found stay in the context.
     """
     if context.options.rescan:
         context.layers = [layer if layer.reopenable else SpooledLayer(layer, context.spool) for layer in context.layers]
@@ -83,7 +84,7 @@ def _run_passes(context: MergeContext, sink: Sink) -> OnePass:
             one_pass.run()
         except RepeatedPath as error:
             if Takes.RESTART not in sink.takes or not all(layer.reopenable for layer in context.layers):
-                error.problem += "; what has gone through a pipe cannot be taken back"
+                error.problem += "; a pipe cannot be rewound"
                 error.setting = "rescan"
                 raise
             sink.restart()
@@ -97,7 +98,7 @@ def _run_passes(context: MergeContext, sink: Sink) -> OnePass:
 
 
 def _indices_to_read(context: MergeContext, error: RepeatedPath) -> Iterable[int]:
-    """Return the layer that repeats a path; all layers, if that has happened before."""
+    """Return the layer that repeats a path; all layers if this has happened before."""
     if context.superseded or error.index is None:
         return range(len(context.layers))
     return (error.index,)

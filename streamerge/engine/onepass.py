@@ -1,8 +1,8 @@
 """One pass over all layers: read, decide, write or retain; then the epilogue.
 
-Order of the output, the same however layers are compressed or stored: entries as they pass, newest layer
-first, each waiting directory right after its parent; then the *epilogue*: directories that no layer lists,
-retained files (newest layer first, in stream order), and last the hard links that had to wait.
+The order of the output does not depend on how layers are compressed or stored. First come the entries as they are read,
+newest layer first, each waiting directory right after its parent. Then comes the *epilogue*: directories that no layer
+lists, retained files (newest layer first, in stream order), and hard links whose targets came late.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["OnePass"]
 
 
 class OnePass:
-    """One pass over the layers of a merge, into a sink. ``counts`` and ``promoted`` tell what it has done."""
+    """One pass over the layers of a merge, into a sink. ``counts`` and ``promoted`` are its results."""
 
     def __init__(self, context: MergeContext, sink: Sink) -> None:
         options = context.options
@@ -62,7 +62,7 @@ class OnePass:
         )
 
     def run(self) -> None:
-        """Read all layers, newest first, and write what shows. Raises StreamergeError that knows its layer."""
+        """Read all layers, newest first, and write the entries that show. Raises StreamergeError with its layer."""
         context = self._context
         context.notify(MergeStarted(len(context.layers), self.counts))
         newest_first = range(len(context.layers) - 1, -1, -1)
@@ -103,7 +103,7 @@ class OnePass:
         self._retainer.end(self._needed)
 
     def _scans(self, index: int) -> bool:
-        """Return whether the scan may read this layer: nothing needs a look at every entry."""
+        """Return whether the scan can read this layer: not if each entry must be looked at."""
         options = self._context.options
         looks = self._watched or options.exclude or self._limited or index in self._context.superseded
         return not looks and (self._run_sink is not None or self._tree_sink is not None)
@@ -117,7 +117,7 @@ class OnePass:
         return ScanHooks(sink.write_run, self._write_released, step, keep_hidden, enter, add)
 
     def _stepper(self, index: int, reader: TarReader, view: LayerView) -> Callable[[], bool]:
-        """Return what takes the next entry, whatever it is, from the reader; it returns False at the end."""
+        """Return a function that reads and handles the next entry. It returns False at the end of the layer."""
 
         def step() -> bool:
             entry = reader.next_entry()
@@ -143,7 +143,7 @@ class OnePass:
         return watched_step if self._watched else step
 
     def _settle(self, index: int, entry: Entry, decision: Decision, reader: TarReader) -> None:
-        """Carry out the decision on an entry whose body is next on ``reader``."""
+        """Carry out the decision on an entry. Its body is next on ``reader``."""
         if decision is Decision.KEEP:
             self._write(entry, reader)
             self._write_released()
@@ -161,7 +161,7 @@ class OnePass:
                 self._waiting.setdefault(index, array("Q")).append(entry.offset)
 
     def _write(self, entry: Entry, reader: TarReader) -> None:
-        """Write an entry: byte for byte, as the scan does, where that is possible."""
+        """Write an entry; unchanged, as the scan does, if that is possible."""
         if not entry.verbatim or self._run_sink is None:
             self._add(entry, reader.body())
             return
@@ -190,10 +190,10 @@ class OnePass:
         self.counts.written_bytes += entry.size
         limit = self._context.options.max_entries
         if limit is not None and self.counts.written >= limit:
-            raise LimitExceeded(f"the merged tree has more than {limit:,} entries, the limit that was set")
+            raise LimitExceeded(f"the merged tree has more than the limit of {limit:,} entries")
         limit = self._context.options.max_bytes
         if limit is not None and self.counts.written_bytes > limit:
-            raise LimitExceeded(f"the merged tree has more than {limit:,} bytes, the limit that was set")
+            raise LimitExceeded(f"the merged tree has more than the limit of {limit:,} bytes")
 
     # -- the epilogue ------------------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class OnePass:
             self._add_link(link, target)
 
     def _add_waiting(self, layer: int, promoted: dict[Origin, bytes]) -> None:
-        """Add a layer's retained files, and its hidden files under the paths of the links promoted to them."""
+        """Add a layer's retained files, and its hidden files under the paths of the promoted links."""
         for entry, body in self._retainer.recall(layer, sorted(self._waiting[layer])):
             self._context.raise_if_cancelled()
             path = promoted.get(Origin(layer, entry.offset))

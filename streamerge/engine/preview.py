@@ -1,4 +1,4 @@
-"""What a sink may learn of a merge before it begins."""
+"""The preview: what a sink can find out about a merge before it begins."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ __all__ = ["MergePreview"]
 class MergePreview(Preview):
     """A preview of the merge of ``context``.
 
-    Layers that are pipes are spooled, and replaced in the context. ``run_passes`` merges into a sink without
-    finishing it; what it learns of superseded offsets stays in the context, so that the merge itself takes the same
-    course.
+    Layers from pipes are spooled, and replaced in the context. ``run_passes`` merges into a sink without finishing it.
+    The superseded offsets that it finds stay in the context, so that the merge itself makes the same decisions.
     """
 
     def __init__(self, context: MergeContext, run_passes: Callable[[MergeContext, Sink], object]) -> None:
@@ -26,7 +25,7 @@ class MergePreview(Preview):
         self._run_passes = run_passes
 
     def root(self) -> Entry | None:
-        """Return the root's entry, if it is the first of its layer, as it nearly always is."""
+        """Return the root directory's entry if it is the first of its layer, which is nearly always so."""
         self._make_reopenable()
         for index in range(len(self._context.layers) - 1, -1, -1):
             entry = self._first_entry(index)
@@ -35,7 +34,7 @@ class MergePreview(Preview):
         return None
 
     def merge_into(self, sink: Sink) -> None:
-        """Merge without finishing; what is retained meanwhile is forgotten."""
+        """Merge into a sink without finishing it. What this pass retains is dropped."""
         self._make_reopenable()
         spool = self._context.spool
         end = spool.end
@@ -46,7 +45,7 @@ class MergePreview(Preview):
         self._context.layers = [self._reopenable(index) for index in range(len(self._context.layers))]
 
     def _reopenable(self, index: int) -> Layer:
-        """Return the layer; a pipe is read into the spool here and now, so that its errors come before all else."""
+        """Return a layer that can be opened again. A pipe is read into the spool now, so that its errors come first."""
         layer = self._context.layers[index]
         if layer.reopenable:
             return layer

@@ -1,9 +1,8 @@
-"""The means to read an entry again after the stream has passed it.
+"""Retain entries, so that they can be read again later.
 
-Where a layer can be opened again, that is its offset, and costs nothing until it is used. Everything else goes to a
-:class:`~streamerge.engine.spool.Spool`. Compressed layers can be opened again, but must then be decoded once more:
-their small bodies go to the spool as well while there is memory for them, since one promoted link would otherwise
-cost as much as the whole layer.
+If a layer can be opened again, its offset is enough, and costs nothing until it is used. Other entries are kept in a
+:class:`~streamerge.engine.spool.Spool`. A compressed layer can be opened again, but must then be decoded again. So its
+small bodies are spooled too while there is memory: otherwise one promoted link would cost as much as the whole layer.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _MAX_COPIED = 8 << 20
 class RetainBy(enum.Enum):
     """How a layer's entries can be read again."""
 
-    OFFSET = "the layer is a plain file, and going back costs nothing"
-    SPOOL_SMALL = "small bodies are spooled: going back means decoding the layer once more"
-    SPOOL = "everything is spooled: the layer is a pipe"
+    OFFSET = "by offset: the layer is a plain file"
+    SPOOL_SMALL = "small bodies from the spool, others by decoding the layer again"
+    SPOOL = "all from the spool: the layer is a pipe"
 
 
 class _Spooled(NamedTuple):
@@ -39,7 +38,7 @@ class _Spooled(NamedTuple):
 
 
 class _SpooledEntries:
-    """What is in the spool of one layer: ascending offsets in the layer, and where each lies; 24 bytes an entry."""
+    """The spooled entries of one layer: ascending offsets, with start and size in the spool. Memory: 24 bytes each."""
 
     def __init__(self) -> None:
         self.offsets = array("Q")
@@ -62,10 +61,7 @@ class _SpooledEntries:
 
 
 class Retainer:
-    """Everything that one pass has read and may need again, by layer and offset.
-
-    ``open_layer`` opens a layer again by its index.
-    """
+    """Retains the entries of one pass, by layer and offset. ``open_layer`` opens a layer again by its index."""
 
     def __init__(self, open_layer: Callable[[int], Stream], spool: Spool) -> None:
         self._open_layer = open_layer
@@ -78,13 +74,13 @@ class Retainer:
         self._mark = spool.end
 
     def begin(self, layer: int, by: RetainBy, global_records: Globals) -> None:
-        """Begin a layer: what is kept from now on belongs to it.
+        """Begin a layer: entries that are kept from now on belong to it.
 
-        Its entries are parsed again under ``global_records``, to which the reader adds the PAX globals that it meets.
+        Its entries are parsed again with ``global_records``, to which the reader adds the PAX globals that it finds.
 
-        Bodies that will most likely be dropped stay unpacked, in up to half of the memory: packing takes ten times as
-        long as copying. Once hard links have been seen, some bodies will be needed: then a quarter of the memory is for
-        unpacked bodies, and five eighths for packed ones.
+        Most bodies are dropped later, so they stay uncompressed in up to half of the memory: compressing takes ten
+        times as long as copying. After a hard link, some bodies will be needed: then a quarter of the memory is for
+        uncompressed bodies, and five eighths for compressed ones.
         """
         self._by = by
         self._globals[layer] = global_records
@@ -95,31 +91,31 @@ class Retainer:
         self._current = self._spooled[layer] = _SpooledEntries()
 
     def note_link(self) -> None:
-        """Note that the layers hold hard links, so that hidden bodies may be needed."""
+        """Note that there is a hard link, so that hidden bodies may be needed."""
         self._links_seen = True
 
     def wants(self, size: int) -> bool:
-        """Return whether a body of ``size`` bytes should be given to :meth:`keep`, to save reading it again."""
+        """Return whether a body of ``size`` bytes should be kept, because reading it again would cost more."""
         if self._by is RetainBy.SPOOL_SMALL:
             return size <= SMALL_BODY and self._spool.has_room(7 if self._links_seen else 4)
         return self._by is RetainBy.SPOOL
 
     def keep_hidden(self, offset: int, data: memoryview) -> None:
-        """Keep a hidden entry, raw headers and body, if reading it again would cost something and there is room."""
+        """Keep a hidden entry, headers and body, if :meth:`wants` it."""
         if self.wants(len(data)):
             self.keep(offset, (data,))
 
     def keep(self, offset: int, data: Iterable[memoryview]) -> None:
-        """Put an entry's raw headers and body, with padding, into the spool; offsets ascend within a layer."""
+        """Spool an entry: its headers, body and padding. Offsets ascend within a layer."""
         start = self._spool.end
         for piece in data:
             self._spool.write(piece)
         self._current.add(offset, start, self._spool.end - start)
 
     def end(self, needed: Iterable[int]) -> None:
-        """End the layer: only the ``needed`` offsets can still be recalled.
+        """End the layer: after this, only the ``needed`` offsets can be recalled.
 
-        The rest of its spool is released, unless so much is needed that copying it would cost more.
+        The other spooled entries are dropped, unless copying the needed ones would cost more.
         """
         spooled = self._current
         found = {offset: entry for offset in sorted(needed) if (entry := spooled.find(offset)) is not None}
@@ -132,7 +128,7 @@ class Retainer:
             self.keep(offset, (memoryview(data),))
 
     def recall(self, layer: int, offsets: Sequence[int]) -> Iterator[tuple[Entry, Iterator[memoryview]]]:
-        """Yield (entry, body) for each of the ascending offsets. The layer is opened again at most once."""
+        """Yield (entry, body) for each of the ascending offsets. Opens the layer again at most once."""
         reader: TarReader | None = None
         try:
             for offset in offsets:

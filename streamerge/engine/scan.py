@@ -1,11 +1,11 @@
-"""The scan: plain tar bytes in, runs of adjacent kept entries out.
+"""The scan: reads plain tar bytes and writes runs of adjacent kept entries.
 
-Nearly every entry of a real layer is a plain file, symlink or directory whose parent has been seen, and either shows
-or does not. The scan decides these with one lookup for the name, and one for the parent where it is not that of the
-entry before, and creates no object. Adjacent kept entries, headers and bodies together, are written as one piece of
-the decoded chunk. Everything else – hard links, PAX records, whiteouts with odd names, unusual numbers, names that
-need cleaning, errors – goes to ``step``, the slow path, which handles any entry (:mod:`streamerge.engine.onepass`).
-``step`` alone must give the same output as the two together, and the tests compare them.
+Nearly every entry of a real layer is a plain file, symlink or directory whose parent is known. The scan decides on such
+an entry with one lookup for its name, and one for its parent if the entry before had another. It creates no objects.
+Adjacent kept entries, headers and bodies, are written as one piece of the decoded chunk. Everything else – hard links,
+PAX records, whiteouts with odd names, unusual numbers, names that need cleaning, errors – goes to ``step``, the slow
+path, which handles any entry (:mod:`streamerge.engine.onepass`). ``step`` alone gives the same output as both together;
+the tests compare them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = ["ScanHooks", "scan"]
 _FILE, _SYMLINK, _DIRECTORY = b"025"
 _FILE_OR_DIRECTORY = b"05"
 _FIELDS = struct.Struct("100s24s11sB12s8sBB187xB166x").unpack
-"""Name, mode and owners, size and the blank behind it, mtime, checksum, type, first bytes of link name and prefix."""
+"""Name, mode and owners, size and its terminator, mtime, checksum, type, first bytes of link name and prefix."""
 
 _DOT = b"."[0]
 _BLANKS = b" \0"
 _ZEROS = b"0 \0"
 _PLAIN_NUMBERS = b"01234567 \0"
 _NO_NAMES = (b"", b".", b"..")
-_NOWHERE = b"?"  # no directory of ``walked``, whose names end in a slash
+_NOWHERE = b"?"  # not in ``walked``, whose names end in a slash
 _MAX_FIELDS = 4096
 
 
@@ -41,11 +41,11 @@ class ScanHooks:
 
     ============= ==================================================================================
     write_run     writes a run
-    release       writes the directories that waited for one that has just been written
-    step          takes the next entry from the reader, whatever it is; False at the layer's end
+    release       writes the directories that waited for the one just written
+    step          reads and handles the next entry, of any kind; returns False at the layer's end
     keep_hidden   gets offset and bytes of hidden entries; None: they are skipped
-    enter, add    for sinks that take trees: ``enter_directory`` and ``add_directory`` of
-                  :class:`~streamerge.interfaces.TreeSink`. Runs then hold whole files and symlinks
+    enter, add    ``enter_directory`` and ``add_directory`` of a
+                  :class:`~streamerge.interfaces.TreeSink`: runs then hold whole files and symlinks
     ============= ==================================================================================
     """
 
@@ -67,7 +67,7 @@ class ScanHooks:
 
 
 class _PlainNumbers(dict[bytes, bool]):
-    """Number fields -> whether they hold nothing but octal digits and blanks. Most entries share theirs with others."""
+    """A cache: number fields -> whether they hold only octal digits and blanks. Most entries share a few values."""
 
     def __missing__(self, fields: bytes) -> bool:
         if len(self) >= _MAX_FIELDS:
@@ -87,13 +87,13 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
     walked, shown = view.walked, view.leaf_written
     by_name = view.tree.whiteouts is not Whiteouts.OVERLAY
     any_order = view.tree.any_order
-    newer = (view.index + 1) << 2  # leaves from here on belong to newer layers
-    here = _NOWHERE  # the directory of the entry before, as in ``walked``, if new entries in it are written at once
-    children: dict[bytes, Child] = {}  # what is in it
+    newer = (view.index + 1) << 2  # leaves of newer layers are at least this
+    here = _NOWHERE  # the directory of the last entry, as in ``walked``, if new entries in it are written at once
+    children: dict[bytes, Child] = {}  # the entries in it
     buf, pos, end = reader.buf, reader.pos, len(reader.buf)
     run = stop = pos  # buf[run:stop] is kept and not yet written
     written = hidden = hidden_bytes = 0  # not yet added to ``counts``
-    same_owner = same_mtime = b""  # the number fields of the entry before, which are plain
+    same_owner = same_mtime = b""  # the number fields of the last entry, known to be plain
 
     def flush(run: int, stop: int) -> None:
         if run < stop:
@@ -135,7 +135,7 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
             if base[0] == _DOT and (base[:4] == b".wh." or base in _NO_NAMES):
                 if not by_name or flag != _FILE or digits.strip(_ZEROS) or name[:cut] not in walked:
                     break
-                if base[4:5] in _NO_NAMES:  # a whiteout of nothing, or AUFS's bookkeeping
+                if base[4:5] in _NO_NAMES:  # a whiteout without a name, or one of AUFS's own files
                     break
                 view.white_out(name[:cut], base[4:])
                 pos = body
@@ -218,17 +218,17 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
         written = hidden = hidden_bytes = 0
         if not step():
             return
-        if reader.global_records:  # from here on no entry is written as it came
+        if reader.global_records:  # after PAX globals no entry is written unchanged
             while step():
                 pass
             return
-        reader.end_body()  # of a hidden entry, which nobody has read
+        reader.end_body()  # of a hidden entry, whose body was not read
         buf, pos, end = reader.buf, reader.pos, len(reader.buf)
         run = stop = pos
 
 
 def _keep_long(reader: TarReader, hooks: ScanHooks, run: int, pos: int, size: int) -> None:
-    """Write the kept run from ``run`` on, which ends with a file at ``pos`` that goes beyond the buffer."""
+    """Write the kept run that starts at ``run`` and ends with a file at ``pos``, which goes beyond the buffer."""
     end, padding = len(reader.buf), -size & 511
     missing = pos + BLOCK + size + padding - end
     reader.pos = end
@@ -241,6 +241,6 @@ def _keep_long(reader: TarReader, hooks: ScanHooks, run: int, pos: int, size: in
         offset = reader.base + pos
         reader.skip(missing, padding)
         hooks.write_run(reader.unread_run(offset, BLOCK + size))
-    else:  # all of it is here except padding, which no sink needs
+    else:  # only padding is missing, which no sink needs
         hooks.write_run(reader.run(run, end))
         reader.skip(missing, padding)

@@ -1,4 +1,4 @@
-"""Bytes kept aside: in memory up to a limit, packed by lz4, then in an unlinked temporary file."""
+"""A spool for bytes: in memory up to a limit, compressed by lz4, then in an unlinked temporary file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamerge.streams import ChunkStream, ReadAheadBy, Stream
 __all__ = ["SMALL_BODY", "Spool", "SpooledLayer"]
 
 SMALL_BODY: Final = 4 << 20
-"""Bytes up to which a body of a compressed layer is spooled rather than decoded once more."""
+"""Most bytes of a body that is spooled; a larger body of a compressed layer is decoded again."""
 
 _BLOCK = 1 << 18
 
@@ -29,13 +29,13 @@ class _Spilled(NamedTuple):
 class Spool:
     """An append-only store of bytes, addressed by position, that can be cut back to an earlier end.
 
-    Memory: at most ``memory`` bytes of blocks, and 16 bytes or so for each 256 KiB beyond.
-    Raises SinkError where the temporary file cannot be written (the directory is ``$TMPDIR``).
+    Memory: at most ``memory`` bytes of blocks, and about 16 bytes for each further 256 KiB. Raises SinkError if the
+    temporary file in ``$TMPDIR`` cannot be written.
     """
 
     def __init__(self, memory: int = DEFAULT_SPOOL_MEMORY) -> None:
         self.raw = 0
-        """Bytes that stay in memory as they are; what comes after them is packed by lz4."""
+        """Most bytes that are kept uncompressed; further blocks are compressed by lz4."""
         self.memory = memory
         self._held = 0
         self._blocks: list[bytes | _Spilled] = []
@@ -44,7 +44,7 @@ class Spool:
         self._file_end = 0
 
     def has_room(self, eighths: int = 8) -> bool:
-        """Return whether another small body fits into that many eighths of the memory."""
+        """Return whether another small body fits into so many eighths of the memory."""
         return self._held + SMALL_BODY <= self.memory * eighths // 8
 
     @property
@@ -70,7 +70,7 @@ class Spool:
             size -= len(piece)
 
     def cut(self, end: int) -> None:
-        """Forget everything from position ``end`` on."""
+        """Drop all bytes from position ``end``."""
         number, keep = divmod(end, _BLOCK)
         tail = self._load(number) if number < len(self._blocks) else bytes(self._tail)
         for block in self._blocks[number:]:
@@ -82,7 +82,7 @@ class Spool:
         self._tail = bytearray(tail[:keep])
 
     def close(self) -> None:
-        """Forget everything and remove the temporary file."""
+        """Drop all bytes and remove the temporary file."""
         self._blocks, self._tail = [], bytearray()
         if self._file is not None:
             self._file.close()
@@ -90,7 +90,7 @@ class Spool:
 
     def _store(self, block: bytes) -> bytes | _Spilled:
         if self._held + len(block) > min(self.raw, self.memory):
-            import lz4.block  # 2 ms that few merges need
+            import lz4.block  # takes 2 ms; few merges need it
 
             packed: bytes = lz4.block.compress(block, store_size=False)
             block = min(block, packed, key=len)
@@ -101,11 +101,14 @@ class Spool:
 
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the spool
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the spool
             self._file.seek(self._file_end)
             write_all(self._file.fileno(), block)
         except OSError as error:
-            raise SinkError(f"cannot spool to {tempfile.tempdir or '$TMPDIR'}: {error.strerror}") from error
+            raise SinkError(
+                f"cannot spool to {tempfile.tempdir or '$TMPDIR'}: {error.strerror}; "
+                "set TMPDIR to a directory with more space"
+            ) from error
         spilled = _Spilled(self._file_end, len(block))
         self._file_end += len(block)
         return spilled
@@ -116,7 +119,7 @@ class Spool:
             assert self._file is not None
             self._file.seek(block.start)
             block = self._file.read(block.size)
-        if len(block) == _BLOCK:  # a packed one is always smaller
+        if len(block) == _BLOCK:  # compressed blocks are always smaller
             return block
         import lz4.block
 
@@ -125,7 +128,7 @@ class Spool:
 
 
 class SpooledLayer(Layer):
-    """A layer that could be opened only once, read into a spool at its first opening."""
+    """A layer from a pipe, spooled when it is first opened. It can be opened many times."""
 
     reopenable = True
 
@@ -137,7 +140,7 @@ class SpooledLayer(Layer):
         self._start = self._size = 0
 
     def open(self) -> Stream:
-        """Start reading at the layer's first decoded byte."""
+        """Return a stream of the layer's decoded bytes. Raises LayerError, SinkError."""
         if self._layer is not None:
             self._fill(self._layer.open())
             self._layer = None

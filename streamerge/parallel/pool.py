@@ -1,8 +1,8 @@
 """Worker processes that help a sink to write.
 
-A job is either bytes in shared memory, or extents of a layer's file, whose descriptor the worker is sent. A worker
-refuses bytes that it has no room for, and the caller processes them itself. Extents take no room: jobs still queued
-at the end are also run by the calling process. So nobody waits until then.
+A job is either bytes in shared memory, or extents of a layer's file, whose descriptor is sent to the worker. If a
+worker has no free memory for bytes, the caller processes them itself. Extents need no memory: they are queued, and jobs
+still queued at the end are also run by the calling process. So the caller waits only at the end.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["ENOUGH", "MAX_EXTENTS", "ExtentList", "Pool"]
 
 ENOUGH = 1 << 17
-"""Bytes from which on a job is worth waking a worker: a hundred small files, which take a millisecond."""
+"""Least bytes of a job that is worth waking a worker: a hundred small files, which take a millisecond."""
 
 MAX_EXTENTS = 256
 """Extents in one job."""
 
 _ROOM = 2 * CHUNK
-"""Bytes of a job in memory: more than a decoded chunk, which is what a run comes from."""
+"""Bytes of a job in memory: more than a decoded chunk, of which a run is a part."""
 
 _JOBS_IN_MEMORY = 3
-"""Jobs in memory that a worker may have at once."""
+"""Jobs in memory for each worker."""
 
 _GIVEN_BYTES = 1 << 21
-"""Bytes in extents that a worker may have and still gets another job: enough until it is looked after again."""
+"""A worker with fewer bytes in extents than this gets another job."""
 
 _MAX_FILES = 32
 """Layers whose files are kept open for queued jobs."""
@@ -58,20 +58,20 @@ ExtentList = Sequence[int]
 
 
 class _File(NamedTuple):
-    """A layer's file, as it was when the first of its extents came; numbers count up."""
+    """A layer's file, and its stamp when its first extent was queued. Later files have higher numbers."""
 
     handle: FileHandle
     number: int
     stamp: tuple[int, ...]
 
     def check(self) -> None:
-        """Raise SinkError if the file is no longer what the merge has looked at."""
+        """Raise SinkError if the file has changed since then."""
         if self.handle.stamp() != self.stamp:
             raise layer_changed()
 
 
 class _FetchJob(NamedTuple):
-    """Extents to fetch. There may be a job for every few paths, so they are packed: 16 bytes each."""
+    """Extents to fetch, packed into 16 bytes each, because there may be a job for every few paths."""
 
     file: _File
     extents: array[int]
@@ -80,11 +80,11 @@ class _FetchJob(NamedTuple):
 
 
 Make = Callable[[memoryview], None]
-"""Makes what a run in memory holds."""
+"""Creates the files of a run in memory."""
 Fetch = Callable[[int, ExtentList, int, Check], None]
 """Fetches extents of a descriptor's file to a position of the output."""
 CountRefused = Callable[[], Counter[str]]
-"""Returns what has been counted; workers send what they have added to it."""
+"""Returns the counts of what was refused; workers send what they have added to it."""
 
 
 class _Work(NamedTuple):
@@ -100,13 +100,13 @@ def no_op(_run: memoryview) -> None:
 class Pool:
     """``count`` workers that ``make`` runs from memory and ``fetch`` extents; at the end they return ``refused``.
 
-    They are started when there is enough to do. Where the system does not fork, or allows no more processes, the
-    caller does all the work. A worker's error, a SinkError, is raised by the next call.
+    They are started when there is enough to do. If no process can be forked, the caller does all the work. A worker's
+    error, a SinkError, is raised by the next call.
     """
 
     def __init__(self, count: int, *, fetch: Fetch, make: Make = no_op, refused: CountRefused = Counter) -> None:
         self.check: Check = no_check
-        """Called at least every 20 ms while the pool waits, and now and then while the caller fetches."""
+        """Called at least every 20 ms while the pool waits, and regularly while the caller fetches."""
         self._work = _Work(fetch, make, refused)
         self._count = count if can_fork() else 0
         self._fetch_jobs: deque[_FetchJob] = deque()
@@ -120,11 +120,11 @@ class Pool:
         return self._count > 0
 
     def make(self, run: bytes | memoryview) -> bool:
-        """Give a run to a worker that has room for it; return whether one had. The bytes are copied."""
+        """Copy a run to a worker with free memory. Return False if there is none."""
         return len(run) <= _ROOM and self._start() and any(worker.make(run) for worker in self._workers)
 
     def fetch(self, handle: FileHandle, extents: ExtentList, size: int, to: int = 0) -> None:
-        """Fetch extents of ``size`` bytes in all, some time before :meth:`wait` or :meth:`finish` returns."""
+        """Fetch extents of ``size`` bytes in all, at the latest when :meth:`wait` or :meth:`finish` returns."""
         file = self._remember(handle)
         job = _FetchJob(file, array("Q", extents), size, to)
         if not self._workers and (size < ENOUGH or not self._start()):
@@ -158,14 +158,14 @@ class Pool:
         self._kill_workers()
 
     def _remember(self, handle: FileHandle) -> _File:
-        """Keep a layer's file open while there are jobs that need it."""
+        """Return the record of a layer's file, which keeps the file open while jobs need it."""
         if self._file is None or self._file.handle is not handle:
             number = self._file.number + 1 if self._file is not None else 0
             self._file = _File(handle, number, handle.stamp())
         return self._file
 
     def _start(self) -> bool:
-        """Start the workers unless that has been done; return whether there are any."""
+        """Start the workers if they are not running. Return whether there are any."""
         if not self._workers:
             try:
                 for _ in range(self._count):
@@ -182,7 +182,7 @@ class Pool:
         self._workers.clear()
 
     def _hand_out(self) -> None:
-        """Give queued jobs to the workers that have little to do."""
+        """Give queued jobs to workers with little to do."""
         for worker in self._workers:
             while self._fetch_jobs and worker.has_time():
                 worker.fetch(self._fetch_jobs.popleft())
@@ -195,14 +195,14 @@ class Pool:
 
 
 class _Worker:
-    """One process, seen from the caller."""
+    """A worker process, as the caller sees it."""
 
     def __init__(self, work: _Work) -> None:
-        self._file: _File | None = None  # the one that the process was sent last
+        self._file: _File | None = None  # the file that was sent to the process last
         self._memory = mmap.mmap(-1, _ROOM * _JOBS_IN_MEMORY)
         self._free = list(range(_JOBS_IN_MEMORY))
         self._filled = 0  # bytes in the last free slot
-        self._given: deque[int | _FetchJob] = deque()  # jobs not done yet, in order: slots in memory, and extents
+        self._given: deque[int | _FetchJob] = deque()  # unfinished jobs in order: slots in memory, and extents
         self._to_fetch = 0
         self._channel, others = new_channel()
         try:
@@ -216,7 +216,7 @@ class _Worker:
         self._poll.register(self._channel, select.POLLIN)
 
     def make(self, run: bytes | memoryview) -> bool:
-        """Take a run if there is room; return whether there was."""
+        """Copy a run to free memory. Return False if there is none."""
         if self._filled + len(run) > _ROOM:
             self._send_filled()
         if not self._filled:
@@ -236,7 +236,7 @@ class _Worker:
         return self._to_fetch < _GIVEN_BYTES
 
     def fetch(self, job: _FetchJob) -> None:
-        """Take a job."""
+        """Send a job to the worker."""
         self._to_fetch += job.size
         self._send(job, _JOB.pack(_FETCH, 0, 0, job.to) + job.extents.tobytes(), job.file)
 
@@ -266,7 +266,7 @@ class _Worker:
         self._close()
 
     def _send_filled(self) -> None:
-        """Send what has been gathered in the last free slot."""
+        """Send the runs that were collected in the last free slot."""
         size, self._filled = self._filled, 0
         if size:
             slot = self._free.pop()
@@ -283,7 +283,7 @@ class _Worker:
                 send_fds(self._channel, [message], [file.handle.fd])
                 self._file = file
         except ConnectionError:
-            self._receive_all()  # the process has ended, and may have said why
+            self._receive_all()  # the process has ended; it may have sent an error
             raise _killed() from None
 
     def _receive_all(self) -> None:
@@ -295,7 +295,7 @@ class _Worker:
         close_channel(self._channel)
 
     def _receive(self, check: Check) -> None:
-        """Take the next answer, waiting for it if need be. Raises the error, if it is one."""
+        """Wait for the next answer. If it is an error, raise it."""
         answer = self._receive_message(check)
         if answer != _DONE:
             error: BaseException = unpack(answer)
@@ -312,7 +312,7 @@ class _Worker:
             check()
         try:
             answer = self._channel.recv(_MAX_ANSWER_BYTES)
-        except ConnectionError:  # it ended before it took all its jobs; its last message comes after that news
+        except ConnectionError:  # it ended before it took all jobs; its last message comes now
             answer = self._channel.recv(_MAX_ANSWER_BYTES)
         if not answer:
             raise _killed()
@@ -320,15 +320,15 @@ class _Worker:
 
 
 def _killed() -> SinkError:
-    return SinkError("a worker process was killed: is memory short?")
+    return SinkError("a worker process was killed; the system may be out of memory")
 
 
 # --- in the worker process ---------------------------------------------------------------------------
 
 
 def _serve(channel: socket, memory: mmap.mmap, work: _Work) -> None:
-    """Do one job after the other, until there are no more or one fails."""
-    from socket import recv_fds  # which is loaded
+    """Run jobs until there are no more or one fails."""
+    from socket import recv_fds  # already imported by the parent
 
     view = memoryview(memory)
     file: int | None = None

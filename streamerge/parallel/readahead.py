@@ -1,9 +1,8 @@
-"""Layers read ahead of the merge: the current one and the next older one at once.
+"""Read layers ahead of the merge: the current one and the next older one at once.
 
-Compressed files are decoded in processes of their own (:mod:`streamerge.parallel.decoder`) where the caller allows it,
-and everything else that takes time in threads; what is ahead is bounded in bytes. A stream that seeks (a plain file) is
-returned untouched: reading it from the page cache gains nothing from a second process, and hidden bodies can be
-skipped. The same holds for short layers.
+Compressed files are decoded in processes (:mod:`streamerge.parallel.decoder`) if the caller allows it, other slow
+streams in threads. The bytes that are read ahead are bounded. A stream that seeks (a plain file) is returned unchanged:
+a second process would not make it faster, and hidden bodies can be skipped. The same holds for short layers.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ _LAYERS_AT_ONCE = 2
 _MAX_OPEN = 8
 _SLOTS_FOR_CURRENT = 4
 _MAX_THREAD_BUDGET = 2 << 20
-"""Bytes; more would leave the caches before it is written, and a thread that shares the interpreter is hardly ahead."""
+"""Bytes; more would not stay in the CPU's caches, and a thread shares the interpreter, so it is hardly ever ahead."""
 _CHECK_INTERVAL = 0.02  # seconds
 
 
 class ReadAhead:
     """Opens layers in the order given and yields their streams, each to be read before the next.
 
-    Layers that can be opened only once, such as pipes, are opened in a thread, since opening may take as long as
-    their writer takes. ``check`` is called every 20 ms while a stream waits. A context manager: leaving it closes what
+    Layers that can be opened only once, such as pipes, are opened in a thread, because opening waits for the writer.
+    ``check`` is called every 20 ms while a stream waits. A context manager: leaving it closes what
     is open, and ends processes and threads.
     """
 
@@ -71,7 +70,7 @@ class ReadAhead:
                 item.close()
 
     def streams(self) -> Iterator[Stream]:
-        """Yield each layer's stream. An error of opening a layer is raised when its turn comes."""
+        """Yield each layer's stream. If a layer cannot be opened, the error is raised at its turn."""
         while self._open or self._layers:
             if not self._open:
                 self._open_next()
@@ -92,7 +91,7 @@ class ReadAhead:
             return
         try:
             stream = layer.open()
-        except StreamergeError as error:  # of an older layer, whose turn has not come
+        except StreamergeError as error:  # raised at the layer's turn
             self._open.append(error)
             return
         with signals_wait():
@@ -104,7 +103,7 @@ class ReadAhead:
         return stream
 
     def _started(self, stream: Stream) -> Stream:
-        """Start to read a stream ahead: in a process, in a thread, or not at all. Return what gives its bytes."""
+        """Return a stream that reads ``stream`` ahead: in a process, in a thread, or not at all."""
         if stream.seeks or stream.read_ahead is ReadAheadBy.NOTHING:
             return stream
         if stream.read_ahead is ReadAheadBy.PROCESS and self._processes:
@@ -123,7 +122,7 @@ class ReadAhead:
         return decoder
 
     def _look_ahead(self) -> None:
-        """Open what may be opened by now, and make sure that decoder processes have slots to fill."""
+        """Open the next layers if that is allowed, and give decoder processes slots to fill."""
         while self._layers and self._may_open():
             self._open_next()
         if self._slots is not None and self._slots.free:
@@ -132,8 +131,8 @@ class ReadAhead:
     def _may_open(self) -> bool:
         if len(self._open) >= _MAX_OPEN:
             return False
-        alive = [reader for reader in (*self._threads, *self._decoders) if reader.is_alive]
-        return len(alive) < _LAYERS_AT_ONCE
+        threads = sum(thread.is_alive for thread in self._threads)
+        return threads + sum(decoder.is_alive for decoder in self._decoders) < _LAYERS_AT_ONCE
 
     def _grant(self, slots: Slots) -> None:
         """Give free slots to the decoder processes: a few are enough for the current layer, the next gets the rest."""
@@ -152,8 +151,8 @@ class _Stopped(Exception):
 class ThreadStream(Chunks):
     """The chunks of what ``opening`` opens, read in a thread, at most ``budget`` bytes and a chunk ahead.
 
-    Decoders release the interpreter lock, so on two cores some of decoding and merging overlaps. The thread is
-    a daemon, since nothing can wake it from a pipe that never ends. Raises what the stream raises.
+    Decoders release the interpreter lock, so decoding and merging partly overlap on two cores. The thread is a daemon,
+    because nothing can wake it from a pipe that never ends. Raises what the stream raises.
     """
 
     def __init__(self, opening: Callable[[], Stream], budget: int, check: Check = no_check) -> None:
@@ -190,7 +189,7 @@ class ThreadStream(Chunks):
         return item
 
     def close(self) -> None:
-        """Tell the thread to end; it closes the stream, even one that it is still opening."""
+        """Tell the thread to end. It closes the stream, even if it is still opening it."""
         with self._change:
             self._stopped = True
             self._change.notify_all()

@@ -1,4 +1,4 @@
-"""What an image is, for people and for machines: ``streamerge inspect``."""
+"""Describe an image, as text and as JSON: ``streamerge inspect``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from streamerge.errors import show
-from streamerge.query.sizes import show_size
+from streamerge.query.sizes import show_count, show_size
 from streamerge.sources.blob import ImageLayer
 from streamerge.sources.image import Image
 
@@ -17,12 +17,12 @@ _MAX_LINE = 160
 
 
 def describe(image: Image) -> str:
-    """The image in lines; whatever it says of itself is made fit for a terminal."""
+    """Return a description of the image in lines; text from the image is made safe to print."""
     return "\n".join([*_table(_highlights(image)), "", *_layers(image)]) + "\n"
 
 
 def describe_json(image: Image) -> bytes:
-    """The image as one JSON object, indented; names are those of the OCI image spec."""
+    """Return the image as one indented JSON object; its names are those of the OCI image spec."""
     config = image.config
     document = {
         "reference": image.reference,
@@ -47,7 +47,7 @@ def _layer_object(layer: ImageLayer) -> dict[str, object]:
         "diffId": _text(layer.diff_id),
         "mediaType": layer.media_type,
         "size": layer.size,
-        "history": layer.history or None,
+        "history": layer.history,
     }
 
 
@@ -56,11 +56,11 @@ def _text(value: object) -> str | None:
 
 
 def _highlights(image: Image) -> Iterator[tuple[str, str]]:
-    """What somebody who wants to run the image asks first."""
+    """Yield the name and value of what is most useful for running the image."""
     runtime = image.runtime
     yield "reference", image.reference
     yield "names", ", ".join(image.names)
-    yield "manifest", f"{image.digest} ({image.media_type})" if image.digest is not None else ""
+    yield "manifest", " ".join(_manifest(image))
     yield "config", str(image.config_digest)
     yield "platform", str(image.platform)
     yield "created", image.config.created or ""
@@ -78,6 +78,13 @@ def _highlights(image: Image) -> Iterator[tuple[str, str]]:
         yield "label", f"{key}={value}"
 
 
+def _manifest(image: Image) -> Iterator[str]:
+    if image.digest is not None:
+        yield str(image.digest)
+    if image.media_type is not None:
+        yield f"({image.media_type})"
+
+
 def _list(words: list[str] | None) -> str:
     return msgspec.json.encode(words).decode() if words else ""
 
@@ -90,8 +97,7 @@ def _table(rows: Iterator[tuple[str, str]]) -> Iterator[str]:
 
 def _layers(image: Image) -> Iterator[str]:
     total = sum(layer.size or 0 for layer in image.layers)
-    noun = "layer" if len(image.layers) == 1 else "layers"
-    yield f"{len(image.layers)} {noun}, {show_size(total)}; the base first"
+    yield f"{show_count(len(image.layers), 'layer')}, {show_size(total)}; base first"
     for layer in image.layers:
         yield f"{layer.index:>4}  {_identity(layer)}"
         size = show_size(layer.size) if layer.size is not None else "missing"
@@ -107,6 +113,6 @@ def _identity(layer: ImageLayer) -> str:
 
 
 def _fit(text: str) -> str:
-    """One line of it: white space folded, control characters escaped, not too long."""
+    """Return text as one line: white space folded, control characters escaped, long text cut."""
     line = show(" ".join(text[: 4 * _MAX_LINE].split()).encode("utf-8", "surrogateescape"))
     return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "…"

@@ -1,4 +1,4 @@
-"""What all sinks of this package share."""
+"""The base of all sinks in this package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["AbortOnExit"]
 
 
 class AbortOnExit:
-    """Makes a sink a context manager: leaving the block without finishing it leaves nothing behind."""
+    """Makes a sink a context manager: if the block ends before the sink is finished, nothing is left behind."""
 
     def __enter__(self) -> Self:
         return self
@@ -17,5 +17,5 @@ class AbortOnExit:
         self.abort()
 
     def abort(self) -> None:
-        """Leave nothing behind; see :meth:`streamerge.interfaces.Sink.abort`."""
+        """Remove everything written so far; see :meth:`streamerge.interfaces.Sink.abort`."""
         raise NotImplementedError

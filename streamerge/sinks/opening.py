@@ -1,4 +1,4 @@
-"""A name on the command line -> the sink that it means."""
+"""Open a sink for an output's name and format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CPIO_SUFFIXES = (".cpio.gz", ".cpio.zst", ".cpio.lz4", ".cpio.xz")
 
 class SinkOptions(NamedTuple):
     """How to write. ``level`` is for compressed tars and cpio archives; ``ownership``, ``xattrs`` and ``force`` are for
-    directories, ``filesystem`` for file system images.
+    directories; ``filesystem`` is for file system images.
     """
 
     level: int | None = None
@@ -34,7 +34,7 @@ class SinkOptions(NamedTuple):
 
 
 def format_of(output: str) -> str:
-    """What an output is by its name: a directory if it ends in a slash or is one, an image by its suffix, else a tar.
+    """Return the format for an output's name: ``dir`` for a final slash or a directory, else by suffix, else tar.
 
     >>> format_of("root.erofs"), format_of("initramfs.cpio.zst"), format_of("rootfs.tar.gz")
     ('erofs', 'cpio', 'tar')
@@ -50,13 +50,16 @@ def format_of(output: str) -> str:
 def open_sink(
     output: str, form: str, options: SinkOptions | None = None, warn: Callable[[str], None] = lambda text: None
 ) -> Sink:
-    """Open ``output`` as one of :data:`FORMATS`; ``warn`` gets a line for each kind of thing that is lost.
+    """Return a sink that writes ``output`` in one of the :data:`FORMATS`.
 
-    Raises SinkError where it cannot be written, ValueError for a level out of range, UsageError for what does not fit.
+    ``warn`` gets one line for each kind of data that the format cannot store. Raises SinkError if the output cannot be
+    written, ValueError for a level out of range, UsageError for options that do not fit.
     """
     options = options if options is not None else SinkOptions()
     if form in FILESYSTEMS:
-        from streamerge.sinks.mkfs.opening import open_filesystem  # these three take 10 ms that a tar does not need
+        from streamerge.sinks.mkfs.opening import (
+            open_filesystem,  # these three imports take 10 ms; a tar does not need them
+        )
 
         return open_filesystem(output, form, options.filesystem, warn)
     if form == "cpio":

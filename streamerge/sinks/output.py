@@ -1,7 +1,7 @@
-"""Where a sink's bytes go: a file that appears only when complete, a pipe, or a file object.
+"""Outputs for bytes: a file that appears only when complete, a pipe, or a file object.
 
-All or nothing: a file grows under a temporary name in its own directory and is renamed at the end, after a
-flush to disk; what was there before stays until then.
+All or nothing: a file has a temporary name in the same directory until it is complete. Then it is flushed to disk and
+renamed; until then the old file stays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 OutputTarget = str | os.PathLike[str] | IO[bytes]
-"""Where an output goes: a path, ``-`` for standard output, or a binary file object."""
+"""An output's destination: a path, ``-`` for standard output, or a binary file object."""
 
 
 class ClosedPipe(SinkError):
@@ -42,7 +42,7 @@ class ClosedPipe(SinkError):
 
 
 class Output(Protocol):
-    """A place for bytes. ``rewinds`` tells whether :meth:`rewind` works."""
+    """Takes bytes. ``rewinds`` is whether :meth:`rewind` works."""
 
     rewinds: bool
 
@@ -50,17 +50,17 @@ class Output(Protocol):
         """Append all pieces. Raises SinkError."""
 
     def rewind(self) -> None:
-        """Begin again with nothing written."""
+        """Drop all bytes written so far."""
 
     def commit(self) -> None:
         """Make the output appear. Raises SinkError."""
 
     def discard(self) -> None:
-        """Leave nothing behind. Never raises."""
+        """Remove everything written so far. Never raises."""
 
 
 class PipeOutput:
-    """Bytes into a descriptor that is not ours: standard output, a FIFO, a device."""
+    """Writes to a descriptor: standard output, a FIFO, a device."""
 
     rewinds = False
 
@@ -70,27 +70,27 @@ class PipeOutput:
         self._owned = owned
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
-        """Append all pieces; ClosedPipe where the reader is gone."""
+        """Append all pieces. Raises ClosedPipe if the reader has closed the pipe, SinkError."""
         with _write_errors(self._name):
             _write_pieces(self._fd, pieces)
 
     def rewind(self) -> None:
-        """Not possible: what a pipe has taken, it has taken."""
-        raise SinkError(f"{self._name}: what was written cannot be taken back")
+        """Raise SinkError: a pipe cannot be rewound."""
+        raise SinkError(f"{self._name} is a pipe and cannot be rewound")
 
     def commit(self) -> None:
-        """Close the descriptor, if it is ours to close."""
+        """Close the descriptor if this output owns it."""
         self.discard()
 
     def discard(self) -> None:
-        """Close the descriptor, if it is ours to close."""
+        """Close the descriptor if this output owns it."""
         if self._owned:
             self._owned = False
             os.close(self._fd)
 
 
 class FileOutput:
-    """Bytes into a new file that takes its name when complete, replacing what was there."""
+    """Writes a new file, which gets its name when it is complete and replaces the old file."""
 
     rewinds = True
 
@@ -112,12 +112,12 @@ class FileOutput:
             _write_pieces(self._fd, pieces)
 
     def leave(self, size: int) -> None:
-        """Leave room at the end for :meth:`fetch` to fill."""
+        """Leave space at the end, which :meth:`fetch` fills later."""
         with _write_errors(self._path):
             os.lseek(self._fd, size, os.SEEK_CUR)
 
     def fetch(self, file: int, extents: Sequence[int], to: int, check: Check = no_check) -> None:
-        """Copy extents of a file (start, size, …) to room that was left; callable from any process."""
+        """Copy extents of a file (start, size, …) into space that was left. Can be called in any process."""
         room, used = memoryview(self._room), 0
         with _write_errors(self._path):
             for position, size in zip(extents[::2], extents[1::2], strict=True):
@@ -138,7 +138,7 @@ class FileOutput:
         os.lseek(self._fd, 0, os.SEEK_SET)
 
     def commit(self) -> None:
-        """Flush to disk (unless told not to), rename, and flush the directory."""
+        """Flush the file to disk with ``fsync``, rename it, and flush the directory."""
         try:
             if self._fsync:
                 os.fsync(self._fd)
@@ -160,7 +160,7 @@ class FileOutput:
 
 
 class FileObjectOutput:
-    """Bytes into a binary file object of the caller's, which stays open. It rewinds if the object can seek."""
+    """Writes to a binary file object, which stays open. It rewinds if the object can seek."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -168,7 +168,7 @@ class FileObjectOutput:
         with _write_errors(self._name):
             self.rewinds = file.seekable()
             self._start = file.tell() if self.rewinds else 0
-            file.write(b"")  # a file that is closed, or holds text, is an error now
+            file.write(b"")  # raises an error now if the file is closed or a text file
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Append all pieces."""
@@ -179,7 +179,7 @@ class FileObjectOutput:
                     rest = rest[self._file.write(rest) or 0 :]
 
     def rewind(self) -> None:
-        """Cut the file back to where it stood at first."""
+        """Truncate the file to its position at the start."""
         with _write_errors(self._name):
             self._file.seek(self._start)
             self._file.truncate()
@@ -188,19 +188,19 @@ class FileObjectOutput:
         """Flush the file object."""
         with _write_errors(self._name):
             self._file.flush()
-        self.rewinds = False  # what is complete is not taken back
+        self.rewinds = False  # a complete output is not discarded
 
     def discard(self) -> None:
-        """Take back what was written, if the object can seek."""
+        """Remove what was written, if the object can seek."""
         if self.rewinds:
             with contextlib.suppress(SinkError):
                 self.rewind()
 
 
 class CompressedOutput:
-    """An output that compresses on its way into another; the same input gives the same bytes.
+    """Compresses into another output. The same input gives the same bytes.
 
-    ``new_encoder`` makes a compressor for each stream.
+    ``new_encoder`` returns a new compressor.
     """
 
     def __init__(self, inner: Output, new_encoder: Callable[[], Encoder]) -> None:
@@ -216,7 +216,7 @@ class CompressedOutput:
             self._inner.write(packed)
 
     def rewind(self) -> None:
-        """Begin again with a fresh compressor."""
+        """Drop all bytes written so far, and start a new compressed stream."""
         self._encoder = self._new_encoder()
         self._inner.rewind()
 
@@ -226,12 +226,15 @@ class CompressedOutput:
         self._inner.commit()
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything written so far."""
         self._inner.discard()
 
 
 def open_output(target: OutputTarget, *, fsync: bool = True) -> Output:
-    """Open ``target`` for output: ``-`` is standard output; a FIFO or device is written to directly."""
+    """Return an output for ``target``: ``-`` is standard output; FIFOs and devices are written directly.
+
+    Raises SinkError.
+    """
     if not isinstance(target, str | os.PathLike):
         return FileObjectOutput(target)
     path = os.fspath(target)
@@ -252,7 +255,7 @@ def open_output(target: OutputTarget, *, fsync: bool = True) -> Output:
 
 
 def compressed(inner: Output, codec: Codec, new_encoder: Callable[[], Encoder]) -> Output:
-    """Return an output that compresses with ``codec``; ``inner`` itself for no compression."""
+    """Return an output that compresses with ``codec``; ``inner`` itself for Codec.NONE."""
     return inner if codec is Codec.NONE else CompressedOutput(inner, new_encoder)
 
 
@@ -268,7 +271,7 @@ def _write_pieces(fd: int, pieces: Sequence[bytes | memoryview]) -> None:
     written = os.writev(fd, pieces)
     if written == sum(map(len, pieces)):
         return
-    for piece in pieces:  # a pipe or a nearly full disk took part of it
+    for piece in pieces:  # a pipe or a nearly full disk may take only a part
         skipped = min(written, len(piece))
         written -= skipped
         write_all(fd, memoryview(piece)[skipped:])
@@ -279,6 +282,6 @@ def _write_errors(name: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        raise ClosedPipe(f"{name}: its reader has closed it") from error
+        raise ClosedPipe(f"{name} was closed by its reader") from error
     except (OSError, ValueError) as error:  # ValueError: a file object that is closed
         raise SinkError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from error

@@ -23,8 +23,8 @@ _MAX_PENDING = 1 << 20
 class TarSink(AbortOnExit, RunSink):
     """Writes entries to an :class:`~streamerge.sinks.output.Output` as one tar.
 
-    Pieces are gathered and written by one system call for up to a mebibyte; nothing is copied. What lies in a layer's
-    file is written to an output file by ``workers`` forked processes: of that, only the extents are gathered.
+    Up to a mebibyte of pieces is collected and written by one system call, without copying. Data in a layer's file is
+    copied to an output file by ``workers`` forked processes; for this data, only the extents are collected.
     """
 
     def __init__(self, output: Output, *, workers: int = 0) -> None:
@@ -40,7 +40,7 @@ class TarSink(AbortOnExit, RunSink):
         self._pool = Pool(workers, fetch=output.fetch) if isinstance(output, FileOutput) else None
 
     def set_check(self, check: Check) -> None:
-        """Call ``check`` while worker processes are waited for."""
+        """Call ``check`` while waiting for worker processes."""
         if self._pool is not None:
             self._pool.check = check
 
@@ -56,7 +56,7 @@ class TarSink(AbortOnExit, RunSink):
             self._append(data)
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
-        """Append an entry: its headers as they came where that is possible, its body, its padding."""
+        """Append an entry: its headers, unchanged if possible, its body and padding."""
         self._append(raw(entry))
         for piece in body:
             self._append(piece)
@@ -79,7 +79,7 @@ class TarSink(AbortOnExit, RunSink):
         self._output.commit()
 
     def abort(self) -> None:
-        """Leave nothing behind; a pipe gets no end-of-archive blocks."""
+        """Remove everything written so far. A pipe gets no end-of-archive blocks."""
         self._kill_workers()
         self._pieces, self._extents = [], []
         self._output.discard()
@@ -96,7 +96,7 @@ class TarSink(AbortOnExit, RunSink):
         return self._pool is not None and self._pool.has_workers
 
     def _fetch(self, extent: Extent) -> None:
-        """Append an extent that was not read."""
+        """Append an extent whose bytes were not read."""
         offset = 0
         while offset < extent.size:
             part = extent.part(offset, min(extent.size - offset, CHUNK if self._pool is None else _MAX_PENDING))
@@ -134,23 +134,23 @@ class TarSink(AbortOnExit, RunSink):
         self._pieces, self._extents, self._pending = [], [], 0
 
     def _kill_workers(self) -> None:
-        """Make sure that no process is left that could still write."""
+        """End all worker processes, so that none of them can still write."""
         self._file = None
         if self._pool is not None:
             self._pool.kill()
 
 
 def open_tar(target: OutputTarget, *, level: int | None = None, fsync: bool = True, workers: int = 0) -> TarSink:
-    """Open a tar for output; a path's suffix says how it is compressed (``.tar.gz``, ``.tgz``, ``.tar.zst``, …).
+    """Return a sink that writes a tar; a path's suffix sets the compression (``.tar.gz``, ``.tgz``, ``.tar.zst``, …).
 
-    ``-`` is standard output; that and file objects are not compressed. ``workers`` processes help to write a file;
-    they are forked, so a program with threads of its own should leave it at 0. Raises SinkError, ValueError for a
-    level out of range.
+    ``-`` is standard output. Standard output and file objects are not compressed. ``workers`` processes help to write
+    a file. They are forked, so keep 0 in a program with threads of its own. Raises SinkError, ValueError for a level
+    out of range.
     """
     codec = codec_for_suffix(os.fspath(target)) if isinstance(target, str | os.PathLike) else Codec.NONE
     if codec is Codec.NONE:
         if level is not None:
             raise ValueError("a level is for compressed tars; name the output .tar.gz, .tar.zst, …")
         return TarSink(open_output(target, fsync=fsync), workers=workers)
-    encode(codec, level)  # a wrong level is an error before anything is created
+    encode(codec, level)  # raises ValueError for a wrong level before a file is created
     return TarSink(compressed(open_output(target, fsync=fsync), codec, lambda: encode(codec, level)))

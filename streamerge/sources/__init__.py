@@ -1,1 +1,1 @@
-"""Where layers come from."""
+"""Layers and images: files, pipes, archives, image layouts."""

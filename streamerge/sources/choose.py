@@ -1,34 +1,43 @@
-"""From an index to one manifest: by name, digest, position and platform.
+"""Choose one manifest from an index: by name, digest, number and platform.
 
-image-layout.md, on index.json: it "serves as the entrypoint for references and descriptors of the image-layout";
-its manifests may be indexes themselves ("nested index"), of the variants of one image for several platforms.
+image-layout.md, on index.json: it "serves as the entrypoint for references and descriptors of the image-layout".
+Its manifests may be indexes themselves ("nested index"), with the variants of one image for several platforms.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from streamerge.errors import ImageError, show
+from streamerge.errors import ImageError
 from streamerge.sources.documents import Descriptor, Index, Platform, decode_document
 from streamerge.sources.media import DocumentKind, kind_of
+from streamerge.sources.names import show_text
 from streamerge.sources.platform import rank, this_machine
 
-__all__ = ["Chooser", "position", "shown_choices"]
+__all__ = ["Chooser", "NoSuchPlatform", "index_of", "show_choices"]
 
 MAX_DEPTH = 8
 MAX_MANIFESTS = 100_000
 _MAX_SHOWN = 20
-_UNSAID = 1000
+_RANK_WITHOUT_PLATFORM = 1000
 """The rank of a manifest without a platform: after all that have one."""
+
+RefersTo = Callable[[str], object]
+"""Returns the reference of an image, given its name or ``@DIGEST``; messages show it."""
+
+
+class NoSuchPlatform(ImageError):
+    """An index holds images, but none for the platform; another index may hold one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """A manifest that may be meant; the least ``rank`` suits best."""
+    """A manifest that fits. The lowest ``rank`` fits best."""
 
     rank: int
     descriptor: Descriptor
@@ -36,59 +45,63 @@ class _Match:
 
 @dataclass
 class Chooser:
-    """Chooses among what an index lists. ``load`` gives the document that a descriptor names, verified.
+    """Chooses from the manifests of an index.
 
-    ``platform`` is None where nobody asked: then this machine's is chosen where there is a choice, and an
-    image that is the only one is taken whatever it was built for.
+    ``name`` is what messages call the store, ``load`` returns the verified document of a descriptor, and ``refers_to``
+    is None if a reference cannot name one of several images. If ``platform`` is None, this machine's platform is chosen
+    if there is a choice; the only image of a store is taken for any platform.
     """
 
-    place: str
+    name: str
     platform: Platform | None
     load: Callable[[Descriptor], bytes]
-    _above: list[str] = field(default_factory=list)
-    _lacking: set[str] = field(default_factory=set)
-    _listed: int = 0
+    refers_to: RefersTo | None = None
+    _open_indexes: list[str] = field(default_factory=list)
+    _without_platform: set[str] = field(default_factory=set)
+    _manifests_seen: int = 0
 
     @property
     def _wanted(self) -> Platform:
         return self.platform if self.platform is not None else this_machine()
 
-    def choose(self, index: Index, which: str) -> Descriptor:
-        """The one manifest that a reference means. Raises ImageError, which lists the choices."""
+    def choose(self, index: Index, which: str | None) -> Descriptor:
+        """Return the manifest that a reference names. Raises ImageError, which lists the choices."""
         listed = index.manifests or []
         self._count(listed)
         if not listed:
-            raise ImageError(f"{self.place} holds no image: its index is empty")
-        meant = _distinct(self._called(listed, which))
-        images = [d for d in meant if _may_be_image(d)]
+            raise ImageError(f"{self.name} holds no image: its index is empty")
+        named = _distinct(self._named(listed, which) if which is not None else listed)
+        images = [descriptor for descriptor in named if _may_be_image(descriptor)]
         if not images:
-            return meant[0]  # whatever it is, opening it will tell
+            return named[0]  # opening it raises an error that says what it is
         if len(images) == 1:
             return self._only(images[0])
         if all(kind_of(d.media_type) is DocumentKind.MANIFEST and d.platform is not None for d in images):
-            matches = _best([match for d in images for match in self._manifest(d)])
-            images = [match.descriptor for match in matches] or images
-            if len(matches) == 1:
-                return images[0]
-        raise ImageError(f"{self.place} holds several images; {_advice(images, which)}")
+            best = _best([match for d in images for match in self._match(d)])
+            if len(best) == 1:
+                return best[0].descriptor
+            images = [match.descriptor for match in best] or images
+        raise self._ambiguous(images, which)
 
     def expand(self, data: bytes, what: str) -> Descriptor:
-        """The manifest for the platform in an index of one image's variants."""
+        """Return the manifest for the platform from an index of one image's variants."""
         index = decode_document(data, Index, what)
         return self._descend(index.manifests or [], what)
 
-    def _called(self, listed: Sequence[Descriptor], which: str) -> list[Descriptor]:
-        if not which:
-            return list(listed)
-        number = position(which)
+    # -- the index of the store --------------------------------------------------------------------
+
+    def _named(self, listed: Sequence[Descriptor], which: str) -> list[Descriptor]:
+        number = index_of(which)
         if number is not None:
             if number >= len(listed):
-                raise ImageError(f"{self.place} has no image {which}; it lists {len(listed):,}, the first is @0")
+                count = "1 image" if len(listed) == 1 else f"{len(listed):,} images"
+                raise ImageError(f"{self.name} has no image {which}: it lists {count}, the first is @0")
             return [listed[number]]
-        found = [d for d in listed if which in d.names or which == f"@{d.digest}"]
+        found = [descriptor for descriptor in listed if which in descriptor.names or which == f"@{descriptor.digest}"]
         if not found:
-            wanted = show(which.encode("utf-8", "surrogateescape"))
-            raise ImageError(f"{self.place} has no image '{wanted}'; {_advice([*filter(_may_be_image, listed)])}")
+            images = [descriptor for descriptor in listed if _may_be_image(descriptor)]
+            fix = f"name one of these: {self._choices(images)}" if images else "it holds no image at all"
+            raise ImageError(f"{self.name} has no image '{show_text(which)}'; {fix}")
         return found
 
     def _only(self, descriptor: Descriptor) -> Descriptor:
@@ -96,91 +109,106 @@ class Chooser:
             return descriptor
         return msgspec.structs.replace(self._descend_into(descriptor), annotations=descriptor.annotations)
 
+    def _ambiguous(self, images: Sequence[Descriptor], which: str | None) -> ImageError:
+        may_differ = self.platform is None and any(descriptor.platform is not None for descriptor in images)
+        named = f" named '{show_text(which)}'" if which is not None else ""
+        problem = f"{self.name} holds {len(images):,} images{named}; name one: {self._choices(images)}"
+        return ImageError(problem, setting="platform" if may_differ else None)
+
+    # -- indexes of one image's variants -----------------------------------------------------------
+
     def _descend_into(self, descriptor: Descriptor) -> Descriptor:
-        """image-index.md lets indexes nest; a circle, or a depth that no image has, is refused."""
+        """Load an index and choose from it. Indexes may be nested (image-index.md), but not in a loop or too deeply."""
         what = f"the index {descriptor.digest[:200]}"
-        if descriptor.digest in self._above:
-            raise ImageError(f"{what} in {self.place} contains itself")
-        if len(self._above) >= MAX_DEPTH:
-            raise ImageError(f"indexes in {self.place} are nested more than {MAX_DEPTH} deep")
-        self._above.append(descriptor.digest)
+        if descriptor.digest in self._open_indexes:
+            raise ImageError(f"{what} in {self.name} contains itself")
+        if len(self._open_indexes) >= MAX_DEPTH:
+            raise ImageError(f"indexes in {self.name} are nested more than {MAX_DEPTH} deep")
+        self._open_indexes.append(descriptor.digest)
         try:
-            return self.expand(self.load(descriptor), f"{what} in {self.place}")
+            return self.expand(self.load(descriptor), f"{what} in {self.name}")
         finally:
-            self._above.pop()
+            self._open_indexes.pop()
 
     def _descend(self, listed: Sequence[Descriptor], what: str) -> Descriptor:
         self._count(listed)
-        images = _distinct([d for d in listed if _may_be_image(d)])
-        manifests = [d for d in images if kind_of(d.media_type) is DocumentKind.MANIFEST]
-        matches = sorted((match for d in manifests for match in self._manifest(d)), key=lambda match: match.rank)
-        if matches and (matches[0].rank < _UNSAID or len(matches) == 1):
+        images = _distinct([descriptor for descriptor in listed if _may_be_image(descriptor)])
+        manifests = [descriptor for descriptor in images if kind_of(descriptor.media_type) is DocumentKind.MANIFEST]
+        matches = sorted((match for d in manifests for match in self._match(d)), key=lambda match: match.rank)
+        if matches and (matches[0].rank < _RANK_WITHOUT_PLATFORM or len(matches) == 1):
             return matches[0].descriptor  # "the first matching entry SHOULD be used"
         if matches:
-            raise ImageError(f"{what} lists several images and no platform for them; {_advice(manifests)}")
+            fix = "" if self.refers_to is None else f"; name one: {self._choices(manifests)}"
+            raise ImageError(f"{what} lists {len(manifests):,} images and does not say for which platforms{fix}")
         return self._descend_further(images, what)
 
     def _descend_further(self, images: Sequence[Descriptor], what: str) -> Descriptor:
-        """No manifest here suits: one of the indexes in this one may hold it."""
-        nested = [d for d in images if kind_of(d.media_type) is DocumentKind.INDEX and d.digest not in self._lacking]
-        suited = [d for d in nested if d.platform is None or rank(self._wanted, d.platform) is not None]
-        for descriptor in suited[:-1]:
+        """Look in the nested indexes, because no manifest in this index fits."""
+        indexes = [descriptor for descriptor in images if kind_of(descriptor.media_type) is DocumentKind.INDEX]
+        candidates = [descriptor for descriptor in indexes if self._may_hold_platform(descriptor)]
+        for descriptor in candidates[:-1]:
             try:
                 return self._descend_into(descriptor)
             except NoSuchPlatform:
-                self._lacking.add(descriptor.digest)
-        if suited:
-            return self._descend_into(suited[-1])
+                self._without_platform.add(descriptor.digest)
+        if candidates:
+            return self._descend_into(candidates[-1])
         if not images:
             raise ImageError(f"{what} lists no image")
-        asked = "" if self.platform is not None else ", which is this machine's; choose one with --platform"
-        offered = ", ".join(dict.fromkeys(str(d.platform) for d in images if d.platform is not None))
-        raise NoSuchPlatform(f"{what} has no image for {self._wanted}{asked}; it has: {offered}")
+        raise self._no_such_platform(images, what)
 
-    def _manifest(self, descriptor: Descriptor) -> list[_Match]:
+    def _may_hold_platform(self, index: Descriptor) -> bool:
+        if index.digest in self._without_platform:
+            return False
+        return index.platform is None or rank(self._wanted, index.platform) is not None
+
+    def _no_such_platform(self, images: Sequence[Descriptor], what: str) -> NoSuchPlatform:
+        offered = ", ".join(dict.fromkeys(str(d.platform) for d in images if d.platform is not None))
+        if self.platform is not None:
+            return NoSuchPlatform(f"{what} has no image for {self._wanted}; it has: {offered}")
+        problem = f"{what} has no image for this machine's platform, {self._wanted}; it has: {offered}"
+        return NoSuchPlatform(problem, setting="platform")
+
+    # -- both --------------------------------------------------------------------------------------
+
+    def _match(self, descriptor: Descriptor) -> list[_Match]:
         if descriptor.platform is None:
-            return [_Match(_UNSAID, descriptor)]
-        suits = rank(self._wanted, descriptor.platform)
-        return [] if suits is None else [_Match(suits, descriptor)]
+            return [_Match(_RANK_WITHOUT_PLATFORM, descriptor)]
+        found = rank(self._wanted, descriptor.platform)
+        return [] if found is None else [_Match(found, descriptor)]
+
+    def _choices(self, images: Sequence[Descriptor]) -> str:
+        """Return the references of images: by name if no other image has the same one, else by digest."""
+        uses = Counter(descriptor.names[-1] for descriptor in images if descriptor.names)
+        choices = []
+        for descriptor in images[:_MAX_SHOWN]:
+            name = descriptor.names[-1] if descriptor.names else None
+            which = name if name is not None and uses[name] == 1 else f"@{descriptor.digest}"
+            choice = which if self.refers_to is None else str(self.refers_to(which))
+            choices.append(f"{choice} ({descriptor.platform})" if descriptor.platform is not None else choice)
+        return show_choices(choices, len(images))
 
     def _count(self, listed: Sequence[Descriptor]) -> None:
-        self._listed += len(listed)
-        if self._listed > MAX_MANIFESTS:
-            raise ImageError(f"{self.place} lists more than {MAX_MANIFESTS:,} manifests")
+        self._manifests_seen += len(listed)
+        if self._manifests_seen > MAX_MANIFESTS:
+            raise ImageError(f"{self.name} lists more than {MAX_MANIFESTS:,} manifests")
 
 
-class NoSuchPlatform(ImageError):
-    """An index holds images, but none for the platform; another index may."""
-
-
-def position(which: str) -> int | None:
-    """The N of ``@N``, where that is what a reference says."""
+def index_of(which: str) -> int | None:
+    """Return the N of ``@N``; None for a name or a digest."""
     match = re.fullmatch(r"@([0-9]{1,6})", which)
     return int(match[1]) if match else None
 
 
-def shown_choices(choices: Sequence[str]) -> str:
-    """Choices for a message, no more than can be read."""
-    more = len(choices) - _MAX_SHOWN
-    text = ", ".join(show(choice[:200].encode("utf-8", "surrogateescape")) for choice in choices[:_MAX_SHOWN])
+def show_choices(choices: Sequence[str], count: int | None = None) -> str:
+    """Return choices for a message: at most 20, and how many more there are of ``count`` in all."""
+    more = (count if count is not None else len(choices)) - _MAX_SHOWN
+    text = ", ".join(show_text(choice) for choice in choices[:_MAX_SHOWN])
     return f"{text} and {more:,} more" if more > 0 else text
 
 
-def _advice(images: Sequence[Descriptor], which: str = "") -> str:
-    choices = [_shown(d) for d in images[: _MAX_SHOWN + 1]] + [""] * (len(images) - _MAX_SHOWN - 1)
-    if not choices:
-        return "it holds no image at all"
-    how = "choose by --platform or @DIGEST" if which else "add one to the reference, as in oci:DIR:NAME"
-    return f"{how}: {shown_choices(choices)}"
-
-
-def _shown(descriptor: Descriptor) -> str:
-    name = descriptor.names[-1] if descriptor.names else f"@{descriptor.digest}"
-    return f"{name} ({descriptor.platform})" if descriptor.platform is not None else name
-
-
 def _may_be_image(descriptor: Descriptor) -> bool:
-    """Leave out what is no image: unknown media types, artifacts, the attestations that BuildKit puts beside images."""
+    """Return False for unknown media types, artifacts, and the attestations that BuildKit adds to images."""
     attestation = descriptor.platform is not None and descriptor.platform.os == "unknown"
     return (
         kind_of(descriptor.media_type) is not DocumentKind.UNKNOWN and not descriptor.artifact_type and not attestation
@@ -188,7 +216,7 @@ def _may_be_image(descriptor: Descriptor) -> bool:
 
 
 def _distinct(descriptors: Sequence[Descriptor]) -> list[Descriptor]:
-    """One image may have several names; the first counts."""
+    """Return each image once: one image may have several names, of which the first counts."""
     first: dict[str, Descriptor] = {}
     for descriptor in descriptors:
         first.setdefault(descriptor.digest, descriptor)
@@ -196,5 +224,5 @@ def _distinct(descriptors: Sequence[Descriptor]) -> list[Descriptor]:
 
 
 def _best(matches: Sequence[_Match]) -> list[_Match]:
-    least = min((match.rank for match in matches), default=0)
-    return [match for match in matches if match.rank == least]
+    lowest = min((match.rank for match in matches), default=0)
+    return [match for match in matches if match.rank == lowest]

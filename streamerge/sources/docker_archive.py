@@ -1,9 +1,10 @@
-"""What ``docker save`` writes, and podman, skopeo, crane, bazel and others after it.
+"""Archives of ``docker save``, which podman, skopeo, crane, bazel and others write too.
 
-The archive has a ``manifest.json``: a list of images, each with the paths of its config and its layers in the archive
-and its names. Classic archives hold ``ID.json`` and ``ID/layer.tar``, where a layer may be a symbolic link to
-another's; since Docker 25 they are an OCI layout beside, and the paths are ``blobs/sha256/…``. Layers are plain tars,
-but may be compressed. A path that is a digest is taken at its word; each layer has a diff_id in the config anyway.
+The archive has a ``manifest.json``: a list of images, each with its names and the paths of its config and its layers.
+Classic archives hold ``ID.json`` and ``ID/layer.tar``, where a layer may be a symbolic link to another image's layer.
+Since Docker 25 they are also an OCI layout, and the paths are ``blobs/sha256/…``. Layers are plain tars, but may be
+compressed. If a path contains a digest, the content is verified against it; the config has a diff_id for each layer in
+any case.
 """
 
 from __future__ import annotations
@@ -12,42 +13,44 @@ import re
 from functools import partial
 
 from streamerge.digest import Digest, Expected, check
-from streamerge.errors import ImageError, LayerError, StreamergeError, UnsupportedMediaType
+from streamerge.errors import ImageError, LayerError, UnsupportedMediaType
 from streamerge.interfaces import ImageLayers
 from streamerge.sources.blob import BlobLayer, ImageLayer, read_document
-from streamerge.sources.choose import position, shown_choices
+from streamerge.sources.choose import index_of, show_choices
 from streamerge.sources.documents import MAX_DOCUMENT, Config, SavedImage, decode_document
 from streamerge.sources.fileblob import FileBlob
-from streamerge.sources.filestore import Files, safe_name, shown
+from streamerge.sources.filestore import FileStore
 from streamerge.sources.image import Image, ImageOptions, layers_history, paired_diff_ids, read_config
+from streamerge.sources.locating import at_layer
+from streamerge.sources.names import safe_name, show_text
 from streamerge.sources.reference import Reference
 
-__all__ = ["full_name", "open_saved"]
+__all__ = ["full_name", "open_docker_archive"]
 
 _BLOB_PATH = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]{64}|[0-9a-f]{128})")
 _CONFIG_PATH = re.compile(r"(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 _ID = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
 
-def open_saved(files: Files, reference: Reference, options: ImageOptions) -> Image:
-    """The image in an archive that a reference means. Raises ImageError, UnsafePathError, DigestMismatch."""
-    saved = _choose(_read_manifest(files), reference.which, files.name)
-    extent = files.find(saved.config)
-    if extent is None:
-        raise ImageError(f"{files.name} lists the config {shown(saved.config)}, but does not hold it")
-    raw = read_document(extent, MAX_DOCUMENT)
-    what = f"the config {extent.name}"
-    promised = _config_digest(saved.config)
-    if promised is not None and options.verify:
-        check(raw, Expected(what, promised))
-    config = read_config(raw, what, options)
+def open_docker_archive(files: FileStore, reference: Reference, options: ImageOptions) -> Image:
+    """Return the image that a reference names. Raises ImageError, UnsafePathError, DigestMismatch."""
+    saved = _choose(_read_manifest(files), reference, files.name)
+    blob = files.find(saved.config)
+    if blob is None:
+        raise ImageError(f"{files.name} lists the config {show_text(saved.config)}, but does not hold it")
+    data = read_document(blob, MAX_DOCUMENT)
+    what = f"the config {blob.name}"
+    digest = _config_digest(saved.config)
+    if digest is not None and options.verify:
+        check(data, Expected(what, digest))
+    config = read_config(data, what, options)
     return Image(
         reference=str(reference),
         names=tuple(saved.repo_tags or ()),
         digest=None,
         media_type=None,
         manifest=saved,
-        config_digest=promised if promised is not None else Digest.of(raw),
+        config_digest=digest if digest is not None else Digest.of(data),
         config=config,
         layers=_layers(files, saved, config, options),
     )
@@ -56,36 +59,42 @@ def open_saved(files: Files, reference: Reference, options: ImageOptions) -> Ima
 # --- which image ------------------------------------------------------------------------------------
 
 
-def _read_manifest(files: Files) -> list[SavedImage]:
-    extent = files.find("manifest.json")
-    if extent is not None:
-        return decode_document(read_document(extent, MAX_DOCUMENT), list[SavedImage], extent.name)
+def _read_manifest(files: FileStore) -> list[SavedImage]:
+    blob = files.find("manifest.json")
+    if blob is not None:
+        return decode_document(read_document(blob, MAX_DOCUMENT), list[SavedImage], blob.name)
     if files.find("repositories") is not None:
-        raise UnsupportedMediaType(f"{files.name} is from Docker before 1.10; load and save it with a newer one")
-    hint = "; it is an OCI archive: oci-archive:FILE" if files.find("index.json") is not None else ""
-    raise ImageError(f"{files.name} is no archive of docker save: it has no manifest.json{hint}")
+        raise UnsupportedMediaType(f"{files.name} is from Docker before 1.10; load and save it with a newer version")
+    fix = "; for an OCI archive use oci-archive:FILE" if files.find("index.json") is not None else ""
+    raise ImageError(f"{files.name} is not an archive of docker save: it has no manifest.json{fix}")
 
 
-def _choose(images: list[SavedImage], which: str, place: str) -> SavedImage:
-    """The image of that name, or the only one. containers-transports(5): ``docker-reference`` or ``@source-index``."""
+def _choose(images: list[SavedImage], reference: Reference, archive: str) -> SavedImage:
+    """Return the named image, or the only one. containers-transports(5): ``docker-reference`` or ``@source-index``."""
+    which = reference.which
     if not images:
-        raise ImageError(f"{place} holds no image: its manifest.json is an empty list")
-    if not which and len(images) == 1:
-        return images[0]
-    number = position(which)
+        raise ImageError(f"{archive} holds no image: its manifest.json is an empty list")
+    if which is None:
+        if len(images) == 1:
+            return images[0]
+        raise ImageError(f"{archive} holds {len(images)} images; name one: {_choices(images, reference)}")
+    number = index_of(which)
     if number is not None and number < len(images):
         return images[number]
-    if which and number is None:
-        for image in images:
-            if full_name(which) in map(full_name, image.repo_tags or ()):
-                return image
-    choices = [name for n, image in enumerate(images) for name in (image.repo_tags or [f"@{n}"])]
-    problem = f"has no image '{shown(which)}'" if which else f"holds {len(images)} images"
-    raise ImageError(f"{place} {problem}; add one to the reference, as in FILE:NAME: {shown_choices(choices)}")
+    for image in images if number is None else ():
+        if full_name(which) in map(full_name, image.repo_tags or ()):
+            return image
+    choices = _choices(images, reference)
+    raise ImageError(f"{archive} has no image '{show_text(which)}'; name one of these: {choices}")
+
+
+def _choices(images: list[SavedImage], reference: Reference) -> str:
+    names = [name for number, image in enumerate(images) for name in (image.repo_tags or [f"@{number}"])]
+    return show_choices([str(reference.to(name)) for name in names])
 
 
 def full_name(name: str) -> str:
-    """A name as Docker understands it: ``alpine`` is ``docker.io/library/alpine:latest``.
+    """Return an image's name as Docker completes it: ``alpine`` is ``docker.io/library/alpine:latest``.
 
     >>> full_name("alpine"), full_name("localhost/app:v1")
     ('docker.io/library/alpine:latest', 'localhost/app:v1')
@@ -100,11 +109,11 @@ def full_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-# --- its files --------------------------------------------------------------------------------------
+# --- config and layers ------------------------------------------------------------------------------
 
 
 def _config_digest(path: str) -> Digest | None:
-    """The digest that a config's path is: ``ID.json``, ``sha256:ID`` or a blob's."""
+    """Return the digest in a config's path: ``ID.json``, ``sha256:ID`` or a blob's path; None if there is none."""
     match = _CONFIG_PATH.fullmatch(path)
     return Digest("sha256", match[1]) if match else _blob_digest(path)
 
@@ -114,36 +123,31 @@ def _blob_digest(path: str) -> Digest | None:
     return Digest.parse(f"{match[1]}:{match[2]}") if match else None
 
 
-def _layers(files: Files, saved: SavedImage, config: Config, options: ImageOptions) -> ImageLayers[ImageLayer]:
+def _layers(files: FileStore, saved: SavedImage, config: Config, options: ImageOptions) -> ImageLayers[ImageLayer]:
     paths = saved.layers or []
     diff_ids = paired_diff_ids(config, len(paths), options, f"manifest.json in {files.name}")
     history = layers_history(config, len(paths))
     layers: list[ImageLayer] = []
     for index, path in enumerate(paths):
-        try:
+        with at_layer(index, f"layer {index} of {files.name}"):
+            blob = files.find(path)
             layers.append(
                 BlobLayer(
                     index=index,
-                    name=shown(_ID.sub(r"\1", safe_name(path))),
+                    name=show_text(_ID.sub(r"\1", safe_name(path))),
                     find=partial(_find_layer, files, path),
                     digest=_blob_digest(path),
-                    size=_size(files.find(path)),
+                    size=blob.size if blob is not None else None,
                     diff_id=diff_ids[index],
                     history=history[index],
                     verify=options.verify,
                 )
             )
-        except StreamergeError as error:
-            raise error.at(index=index, layer=f"layer {index} of {files.name}") from error.__cause__
     return ImageLayers(layers)
 
 
-def _find_layer(files: Files, path: str) -> FileBlob:
-    extent = files.find(path)
-    if extent is None:
-        raise LayerError(f"its file {shown(path)} is missing from {files.name}")
-    return extent
-
-
-def _size(extent: FileBlob | None) -> int | None:
-    return extent.size if extent is not None else None
+def _find_layer(files: FileStore, path: str) -> FileBlob:
+    blob = files.find(path)
+    if blob is None:
+        raise LayerError(f"its file {show_text(path)} is missing from {files.name}")
+    return blob

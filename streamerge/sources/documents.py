@@ -1,8 +1,8 @@
 """The JSON documents of images, as typed values: OCI's index, manifest and config, Docker's manifest.json.
 
-Decoded by msgspec: unknown fields are passed over without being built, wrong types are errors that name
-the field, and a document of 4 MiB takes a few milliseconds. As in Go's decoder, which wrote nearly all of
-them, ``null`` is as good as a field that is not there.
+Decoded by msgspec: unknown fields are skipped, wrong types are errors that name the field, and a document of 4 MiB
+takes a few milliseconds. ``null`` means the same as a missing field, because Go, which writes most of these documents,
+treats them alike.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 MAX_DOCUMENT = 4 << 20
-"""Bytes in a document: what registries must take (OCI distribution spec: "at least 4 megabytes")."""
+"""Most bytes of a document: what registries must accept (OCI distribution spec: "at least 4 megabytes")."""
 
 REF_NAME = "org.opencontainers.image.ref.name"
-"""annotations.md: "Name of the reference for a target"; index.json is where it counts."""
+"""annotations.md: "Name of the reference for a target"; used in index.json."""
 
 _CONTAINERD_NAME = "io.containerd.image.name"
-"""The full name, which containerd and Docker >= 25 add, since their ref.name is only the tag."""
+"""The full name. containerd and Docker >= 25 add it because their ref.name is only the tag."""
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """descriptor.md: "size int64"."""
@@ -67,20 +67,20 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the descriptor is called in an index.json, the tag first."""
+        """The names of the image in an index.json, the tag first."""
         annotations = self.annotations or {}
         return tuple(annotations[key] for key in (REF_NAME, _CONTAINERD_NAME) if annotations.get(key))
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """image-index.md; Docker's manifest list is the same."""
+    """image-index.md. Docker's manifest list has the same fields."""
 
     media_type: str | None = None
     manifests: list[Descriptor] | None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """manifest.md; Docker's schema 2 is the same."""
+    """manifest.md. Docker's schema 2 has the same fields."""
 
     media_type: str | None = None
     artifact_type: str | None = None
@@ -119,7 +119,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """config.md; ``config`` stays as it was written too, since others put fields of their own there."""
+    """config.md. ``config`` is kept as raw JSON because tools add fields of their own to it."""
 
     created: str | None = None
     author: str | None = None
@@ -132,17 +132,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def platform(self) -> Platform:
-        """What the image was built for."""
+        """The platform that the image was built for."""
         return Platform(os=self.os or "", architecture=self.architecture or "", variant=self.variant)
 
     @property
     def diff_ids(self) -> list[str]:
-        """The layers' digests, decoded, base first."""
+        """The digests of the decoded layers, base first."""
         return (self.rootfs.diff_ids if self.rootfs is not None else None) or []
 
 
 class SavedImage(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """One image of Docker's manifest.json: the paths of its files in the archive."""
+    """One image in Docker's manifest.json: its names and the paths of its files in the archive."""
 
     config: str
     repo_tags: _Strings = None
@@ -153,12 +153,12 @@ _T = TypeVar("_T")
 
 
 def decode_document(data: bytes | msgspec.Raw, kind: type[_T], what: str) -> _T:
-    """Decode JSON; ``what`` names the document. Raises ImageError, which names the field."""
+    """Return the value of a JSON document. Raises ImageError, which calls the document ``what`` and names the field."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise ImageError(f"{what} is not what it should be: {error}") from error
+        raise ImageError(f"{what} is not valid: {error}") from error
     except RecursionError as error:
         raise ImageError(f"{what} is nested too deeply") from error
     except ValueError as error:  # msgspec.DecodeError and UnicodeDecodeError
-        raise ImageError(f"{what} is no JSON: {error}") from error
+        raise ImageError(f"{what} is not JSON: {error}") from error

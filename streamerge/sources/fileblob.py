@@ -1,7 +1,7 @@
-"""A blob that lies in a regular file: all of it, or a part, such as a member of an archive.
+"""A blob in a regular file: the whole file or an extent of it, such as a member of an archive.
 
-All reading is by position (``pread``), so any number of readers share one descriptor, in any thread. A
-descriptor is closed with the last object that needs it, so an image needs no closing.
+Blobs are read by position (``pread``), so any number of readers share one descriptor, in any thread. The descriptor
+is closed with the last object that uses it: an image need not be closed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ class FileBlob:
     digest: Digest | None = None
 
     def stream(self, offset: int = 0) -> FileStream:
-        """Start reading ``offset`` bytes into the blob. Raises LayerError."""
+        """Return a stream that starts ``offset`` bytes into the blob. Raises LayerError."""
         extent = Extent(self.open_file(), self.start, self.size).part(offset, self.size - offset)
         return FileStream(extent, self.name)

@@ -9,16 +9,17 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from streamerge.codecs import decoded
-from streamerge.errors import LayerError, StreamergeError, UsageError, show
+from streamerge.errors import LayerError, UsageError, show
 from streamerge.fileio import CHUNK, Extent, FileHandle
 from streamerge.interfaces import Layer, Stream
+from streamerge.sources.locating import at_layer
 from streamerge.streams import ChunkStream, FileStream, read_descriptor
 
 __all__ = ["LayerFile", "LayerFileObject", "LayerPipe", "layer_files", "open_layer"]
 
 
 class LayerFile(Layer):
-    """A layer in a regular file, which can be opened as often as needed."""
+    """A layer in a regular file. It can be opened many times."""
 
     reopenable = True
 
@@ -36,7 +37,7 @@ class LayerFile(Layer):
             return None
 
     def open(self) -> Stream:
-        """Start reading; the stream of a plain tar seeks. Raises LayerError."""
+        """Return the decoded stream; that of a plain tar seeks. Raises LayerError."""
         file = FileHandle(_open(self.path))
         stamp = file.stamp()
         if self._stamp not in (None, stamp):
@@ -46,31 +47,31 @@ class LayerFile(Layer):
 
 
 class LayerPipe(Layer):
-    """A layer that comes through a pipe, once: standard input (``-``), a FIFO, ``<(…)``."""
+    """A layer from a pipe: standard input (``-``), a FIFO, ``<(…)``. It can be opened once."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.name = "standard input" if path == "-" else show(os.fsencode(path))
 
     def open(self) -> Stream:
-        """Start reading. Raises LayerError."""
+        """Return the decoded stream. Raises LayerError."""
         file = FileHandle(_standard_input() if self.path == "-" else _open(self.path))
         return decoded(ChunkStream(read_descriptor(file, self.name)))
 
 
 class LayerFileObject(Layer):
-    """A layer in a binary file object of the caller's, which stays open. It can be reopened if the object can seek."""
+    """A layer in a binary file object, which stays open. The layer can be opened many times if the object can seek."""
 
     def __init__(self, file: IO[bytes], name: str | None = None) -> None:
         if not isinstance(file.read(0), bytes):
-            raise TypeError("a layer is read from a binary file object; open the file with mode 'rb'")
+            raise TypeError("a layer needs a binary file object; open the file with mode 'rb'")
         self.name = name if name is not None else show(os.fsencode(str(getattr(file, "name", "file object"))))
         self.reopenable = file.seekable()
         self._file = file
         self._start = file.tell() if self.reopenable else 0
 
     def open(self) -> Stream:
-        """Start reading where the file object stood at first. Raises LayerError."""
+        """Return the decoded stream from the position that the file object had at first. Raises LayerError."""
         return decoded(ChunkStream(self._chunks()))
 
     def _chunks(self) -> Iterator[bytes]:
@@ -106,7 +107,7 @@ def open_layer(source: str | os.PathLike[str] | IO[bytes], *, name: str | None =
 
 
 def layer_files(paths: Sequence[str | os.PathLike[str]]) -> list[Layer]:
-    """Return a layer for each path, base to newest; nothing is opened yet.
+    """Return a layer for each path, base to newest. No file is opened yet.
 
     Raises LayerError for a path that does not exist, UsageError for a directory and for a pipe named twice, TypeError
     for one path instead of a list.
@@ -118,10 +119,8 @@ def layer_files(paths: Sequence[str | os.PathLike[str]]) -> list[Layer]:
 
 
 def _layer_file(index: int, path: str, pipes: set[tuple[int, int] | str]) -> Layer:
-    try:
+    with at_layer(index, f"layer {index}"):
         identity = "-" if path == "-" else _pipe_identity(path)
-    except StreamergeError as error:
-        raise error.at(index=index, layer=f"layer {index}") from error.__cause__
     if identity is None:
         return LayerFile(path)
     if identity in pipes:
@@ -131,7 +130,7 @@ def _layer_file(index: int, path: str, pipes: set[tuple[int, int] | str]) -> Lay
 
 
 def _pipe_identity(path: str) -> tuple[int, int] | None:
-    """Return what tells one pipe from another; None for a regular file. Raises LayerError for anything else."""
+    """Return the device and inode of a pipe or device; None for a regular file. Raises LayerError, UsageError."""
     shown = show(os.fsencode(path))
     try:
         status = os.stat(path)

@@ -1,11 +1,10 @@
-"""An image: its documents, and its layers, ready to be merged.
+"""Images: their documents, and their layers, ready to be merged.
 
-How layers may arrive: ``Image.layers`` is known from the manifest alone, and nothing of a layer is touched
-until the merge calls :meth:`~streamerge.interfaces.Layer.open` on it. It does so in one thread, newest layer
-first, each when the one before has been read or is being decoded ahead. So a source whose layers come one by
-one (a registry) gives layers whose ``open`` waits for the download, or starts it, and returns a stream that
-yields what has arrived, passed through :func:`streamerge.digest.checked`; if a blob cannot be fetched again it says
-``reopenable = False``, and the merge keeps what it may need.
+``Image.layers`` comes from the manifest alone. No layer is read until the merge calls
+:meth:`~streamerge.interfaces.Layer.open` on it. The merge opens the layers in one thread, newest first, each after the
+one before has been read or while that is read ahead. So a source that downloads layers (a registry) starts or awaits
+the download in ``open``. It returns a stream of what has arrived, checked by :func:`streamerge.digest.checked`. If a
+blob cannot be downloaded again, the layer has ``reopenable = False``, and the merge keeps what it may need.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Protocol, Self
 import msgspec
 
 from streamerge.digest import Digest, Expected, check
-from streamerge.errors import ImageError, LayerError, StreamergeError, UnsupportedMediaType, show
+from streamerge.errors import ImageError, LayerError, UnsupportedMediaType
 from streamerge.interfaces import ImageLayers
 from streamerge.sources.blob import Blob, BlobLayer, ImageLayer, Warn, read_document
 from streamerge.sources.documents import (
@@ -30,10 +29,21 @@ from streamerge.sources.documents import (
     SavedImage,
     decode_document,
 )
+from streamerge.sources.locating import at_layer
 from streamerge.sources.media import is_image_config, layer_type
+from streamerge.sources.names import show_text
 from streamerge.sources.platform import parse_platform, rank
 
-__all__ = ["BlobStore", "Image", "ImageOptions", "build_image", "layers_history", "read_blob", "read_config"]
+__all__ = [
+    "BlobStore",
+    "Image",
+    "ImageOptions",
+    "build_image",
+    "layers_history",
+    "paired_diff_ids",
+    "read_blob",
+    "read_config",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +51,10 @@ class ImageOptions:
     """How to read an image.
 
     ======== ==================================================================================
-    platform ``os/arch[/variant]``; None: this machine's where there is a choice
+    platform ``os/arch[/variant]``; None: this machine's, if there is a choice
     verify   check the digests and sizes of all documents and layers
-    warn     gets what is worth knowing but no error
+    warn     gets one line for each problem that is not an error
     ======== ==================================================================================
-
-    Raises ImageError for text that is no platform.
     """
 
     platform: str | Platform | None = None
@@ -54,26 +62,30 @@ class ImageOptions:
     warn: Warn | None = None
 
     @property
-    def wanted(self) -> Platform | None:
-        """The platform as a value. Raises ImageError for text that is none."""
+    def wanted_platform(self) -> Platform | None:
+        """The platform as a value. Raises ImageError for text that is not a platform."""
         return parse_platform(self.platform) if isinstance(self.platform, str) else self.platform
+
+    def check(self) -> None:
+        """Raise ImageError for options that are not valid."""
+        _ = self.wanted_platform
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image. Nothing to close: a file that layers are read from is closed with the last of them.
+    """One image. There is nothing to close: a file is closed with the last layer that is read from it.
 
-    It is a context manager all the same, so that other kinds of images can be used in the same way.
+    It is a context manager so that all kinds of images can be used in the same way.
 
     ============= ================================================================================
-    reference     where it was found, as a reference that finds it again
+    reference     a reference that finds the image again
     names         its tags there, if any
-    digest        of its manifest; None for docker-archive, where there is none
-    media_type    of its manifest; None for docker-archive
+    digest        the digest of its manifest; None for docker-archive, which has none
+    media_type    the media type of its manifest; None for docker-archive, and if none is stated
     manifest      the document that lists the layers
-    config_digest of its config, which is the image's ID
-    config        its config, ``config.config`` the runtime part as it was written
-    layers        base first
+    config_digest the digest of its config, which is the image's ID
+    config        its config; ``config.config`` is the runtime part as raw JSON
+    layers        its layers, base first
     ============= ================================================================================
     """
 
@@ -94,43 +106,43 @@ class Image:
 
     @property
     def platform(self) -> Platform:
-        """What it was built for."""
+        """The platform that the image was built for."""
         return self.config.platform
 
     @property
     def runtime(self) -> RuntimeConfig:
-        """Entrypoint, environment, user and the like, typed."""
+        """The runtime config as a value: entrypoint, environment, user and so on."""
         return _runtime(self.config, "its config")
 
     def runtime_json(self) -> bytes:
-        """The same as JSON, with the fields and the order it was written in, indented; ends with a newline."""
+        """Return the runtime config as indented JSON: all its fields in their original order, and a final newline."""
         raw = bytes(self.config.config)
         return (b"{}" if raw == b"null" else msgspec.json.format(raw, indent=2)) + b"\n"
 
     def check(self) -> None:
-        """See whether all layers are there with the right size, before a long merge. Raises as they would."""
+        """Check that all layers exist with the right sizes, before a long merge. Raises as opening them would."""
         for layer in self.layers:
             layer.check()
 
 
 class BlobStore(Protocol):
-    """Where the blobs of an OCI image lie: each found by its digest."""
+    """The blobs of an OCI image by digest. ``name`` is what messages call the store."""
 
     name: str
 
     def blob(self, digest: Digest) -> Blob | None:
-        """The config or layer of that digest, None where it is missing."""
+        """Return the config or layer of that digest; None if it is missing."""
 
     def manifest(self, digest: Digest) -> Blob | None:
-        """The manifest or index of that digest, None where it is missing."""
+        """Return the manifest or index of that digest; None if it is missing."""
 
 
-def read_blob(extent: Blob | None, descriptor: Descriptor, what: str, options: ImageOptions) -> bytes:
-    """A document that a descriptor names, verified. Raises ImageError, DigestMismatch."""
+def read_blob(blob: Blob | None, descriptor: Descriptor, what: str, options: ImageOptions) -> bytes:
+    """Return the verified document of a descriptor. Raises ImageError, DigestMismatch."""
     digest = Digest.parse(descriptor.digest)
-    if extent is None:
+    if blob is None:
         raise ImageError(f"{what} is missing: there is no blob {digest}")
-    data = read_document(extent, MAX_DOCUMENT)
+    data = read_document(blob, MAX_DOCUMENT)
     if options.verify:
         check(data, Expected(what, digest, descriptor.size))
     return data
@@ -145,14 +157,14 @@ def build_image(
     reference: str,
     media_type: str | None,
 ) -> Image:
-    """The image of a manifest's bytes, which are verified already. Raises ImageError, UnsupportedMediaType."""
+    """Return the image of a manifest, whose bytes are verified. Raises ImageError, UnsupportedMediaType."""
     what = f"the manifest {descriptor.digest} in {store.name}"
     manifest = decode_document(data, Manifest, what)
     _refuse_artifact(manifest, what)
-    about_config = f"the config of {what.removeprefix('the ')}"
+    config_name = f"the config of {what}"
     config_digest = Digest.parse(manifest.config.digest)
-    raw = read_blob(store.blob(config_digest), manifest.config, about_config, options)
-    config = read_config(raw, about_config, options)
+    config_data = read_blob(store.blob(config_digest), manifest.config, config_name, options)
+    config = read_config(config_data, config_name, options)
     return Image(
         reference=reference,
         names=descriptor.names,
@@ -166,21 +178,20 @@ def build_image(
 
 
 def _refuse_artifact(manifest: Manifest, what: str) -> None:
-    """manifest.md: the config's media type tells images from artifacts, for which it is another one."""
+    """manifest.md: artifacts have a config of another media type than images."""
     if is_image_config(manifest.config.media_type):
         return
     kind = manifest.artifact_type or manifest.config.media_type or "no type"
-    shown = show(kind[:200].encode())
-    raise UnsupportedMediaType(f"{what} is an artifact ({shown}), not an image: it has no root filesystem")
+    raise UnsupportedMediaType(f"{what} is an artifact ({show_text(kind)}), not an image: it has no root filesystem")
 
 
-def read_config(raw: bytes, what: str, options: ImageOptions) -> Config:
-    """Decode a config, and see that it is for the platform that was asked for."""
-    config = decode_document(raw, Config, what)
+def read_config(data: bytes, what: str, options: ImageOptions) -> Config:
+    """Return a config. Raises ImageError if it is not valid, or for another platform than the wanted one."""
+    config = decode_document(data, Config, what)
     _runtime(config, what)
-    wanted = options.wanted
+    wanted = options.wanted_platform
     if wanted is not None and config.os and rank(wanted, config.platform) is None:
-        raise ImageError(f"the image is for {config.platform}, not for {wanted}, and is the only one there")
+        raise ImageError(f"the image is for {config.platform}, not for {wanted}, and there is no other")
     return config
 
 
@@ -197,18 +208,20 @@ def _layers(
     history = layers_history(config, len(descriptors))
     layers: list[ImageLayer] = []
     for index, descriptor in enumerate(descriptors):
-        try:
+        with at_layer(index, f"layer {index} of {what}"):
             layers.append(_layer(store, descriptor, index, diff_ids[index], history[index], options))
-        except StreamergeError as error:
-            raise error.at(index=index, layer=f"layer {index} of {what}") from error.__cause__
     return ImageLayers(layers)
 
 
 def _layer(
-    store: BlobStore, descriptor: Descriptor, index: int, diff_id: Digest | None, history: str, options: ImageOptions
+    store: BlobStore,
+    descriptor: Descriptor,
+    index: int,
+    diff_id: Digest | None,
+    history: str | None,
+    options: ImageOptions,
 ) -> BlobLayer:
     digest = Digest.parse(descriptor.digest)
-    kind = layer_type(descriptor.media_type)
     return BlobLayer(
         index=index,
         name=digest.short,
@@ -217,7 +230,7 @@ def _layer(
         size=descriptor.size,
         diff_id=diff_id,
         media_type=descriptor.media_type,
-        codec=kind.codec,
+        codec=layer_type(descriptor.media_type).codec,
         history=history,
         verify=options.verify,
         warn=options.warn,
@@ -225,30 +238,32 @@ def _layer(
 
 
 def _find_layer(store: BlobStore, descriptor: Descriptor, digest: Digest) -> Blob:
-    extent = store.blob(digest)
-    if extent is not None:
-        return extent
+    blob = store.blob(digest)
+    if blob is not None:
+        return blob
     problem = f"its blob {digest} is missing from {store.name}"
     if layer_type(descriptor.media_type).foreign:
-        where = ", ".join(show(url[:200].encode("utf-8", "surrogateescape")) for url in (descriptor.urls or [])[:3])
-        problem += f": it is a foreign layer, which images leave out; fetch it from {where or 'its vendor'}"
+        urls = ", ".join(show_text(url) for url in (descriptor.urls or [])[:3])
+        problem += f": it is a foreign layer, which images do not include; download it from {urls or 'its vendor'}"
     raise LayerError(problem)
 
 
 def paired_diff_ids(config: Config, count: int, options: ImageOptions, what: str) -> list[Digest | None]:
-    """One diff_id for each layer. config.md: they are "in order from first to last", as the layers are."""
+    """Return the diff_id of each layer. config.md: they are "in order from first to last", as the layers are."""
     if len(config.diff_ids) == count:
         return [Digest.parse(text) for text in config.diff_ids]
     if options.verify:
+        layers = "1 layer" if count == 1 else f"{count} layers"
         raise ImageError(
-            f"{what} lists {count} layers, but its config {len(config.diff_ids)} diff_ids, so they cannot be verified"
+            f"layers cannot be verified: {what} lists {layers}, but its config lists {len(config.diff_ids)} diff_ids",
+            setting="verify",
         )
     return [None] * count
 
 
-def layers_history(config: Config, count: int) -> list[str]:
-    """What made each layer: history items that made none are left out; all empty where the numbers differ."""
+def layers_history(config: Config, count: int) -> list[str | None]:
+    """Return the command that made each layer; None for all if the history has another number of layers."""
     items = [item for item in config.history or [] if not item.empty_layer]
     if len(items) != count:
-        return [""] * count
-    return [item.created_by or item.comment or "" for item in items]
+        return [None] * count
+    return [item.created_by or item.comment or None for item in items]

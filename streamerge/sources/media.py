@@ -1,4 +1,4 @@
-"""Media types: what a descriptor says that its blob is, OCI's and Docker's."""
+"""Media types of OCI and Docker: what a descriptor says about its blob."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import msgspec
 
 from streamerge.codecs import Codec
-from streamerge.errors import ImageError, UnsupportedMediaType, show
+from streamerge.errors import ImageError, UnsupportedMediaType
 from streamerge.sources.documents import decode_document
+from streamerge.sources.names import show_text
 
-__all__ = ["DocumentKind", "LayerType", "document_kind", "is_image_config", "kind_of", "layer_type"]
+__all__ = ["DocumentKind", "LayerType", "document_kind", "is_image_config", "kind_of", "layer_type", "refuse_unknown"]
 
 
 class DocumentKind(enum.Enum):
-    """What a manifest descriptor leads to."""
+    """What the document of a descriptor is."""
 
     INDEX = "index"
     MANIFEST = "manifest"
@@ -37,21 +38,21 @@ _LAYER_STEMS = {
     "application/vnd.docker.image.rootfs.diff.tar": False,
     "application/vnd.docker.image.rootfs.foreign.diff.tar": True,
 }
-"""Uncompressed layers, and whether they are foreign: "non-distributable", so that images leave them out."""
+"""Media types of uncompressed layers, and whether they are foreign: "non-distributable", and not in the image."""
 
 _SUFFIXES = {"": Codec.NONE, "gzip": Codec.GZIP, "zstd": Codec.ZSTD}
 
 
 @dataclass(frozen=True, slots=True)
 class LayerType:
-    """What a layer's media type says."""
+    """What a layer's media type says: its compression, and whether the layer is foreign."""
 
     codec: Codec
     foreign: bool
 
 
 def kind_of(media_type: str | None) -> DocumentKind:
-    """What a descriptor in an index leads to.
+    """Return what the document of a descriptor is.
 
     image-index.md: "An encountered mediaType that is unknown to the implementation MUST be ignored."
     """
@@ -59,27 +60,33 @@ def kind_of(media_type: str | None) -> DocumentKind:
 
 
 def is_image_config(media_type: str | None) -> bool:
-    """Whether a manifest with such a config is an image; other configs are artifacts'."""
+    """Return whether a config of this type belongs to an image; other configs belong to artifacts."""
     return media_type in _CONFIGS
 
 
 def layer_type(media_type: str | None) -> LayerType:
-    """What a layer's media type says. Raises UnsupportedMediaType for what is no tar, gzip or zstd."""
+    """Return what a layer's media type says. Raises UnsupportedMediaType unless it is a tar, plain, gzip or zstd."""
     text = media_type or ""
     for stem, foreign in _LAYER_STEMS.items():
         codec = _SUFFIXES.get(text.removeprefix(stem).lstrip("+.")) if text.startswith(stem) else None
         if codec is not None:
             return LayerType(codec, foreign)
-    shown = show(text[:200].encode()) or "none"
+    shown = show_text(text)
     if text.endswith("+encrypted"):
         raise UnsupportedMediaType(f"it is encrypted ({shown}); decrypt the image first: skopeo copy --decryption-key")
-    raise UnsupportedMediaType(
-        f"its media type is {shown}, which is no layer of an image: the image may be an artifact"
-    )
+    if not text:
+        raise UnsupportedMediaType("it has no media type; the image may be an artifact")
+    raise UnsupportedMediaType(f"its media type is {shown}, not that of a layer; the image may be an artifact")
+
+
+def refuse_unknown(media_type: str | None, what: str) -> None:
+    """Raise UnsupportedMediaType for a media type that is neither an index nor a manifest; None is accepted."""
+    if media_type and kind_of(media_type) is DocumentKind.UNKNOWN:
+        raise UnsupportedMediaType(f"{what} has the media type {show_text(media_type)}, not that of an image")
 
 
 class _Probe(msgspec.Struct, rename="camel"):
-    """As much of a manifest or index as tells which it is."""
+    """The fields that tell an index from a manifest."""
 
     media_type: str | None = None
     manifests: msgspec.Raw = msgspec.Raw(b"null")
@@ -87,27 +94,24 @@ class _Probe(msgspec.Struct, rename="camel"):
     fs_layers: msgspec.Raw = msgspec.Raw(b"null")
 
     def has(self, name: str) -> bool:
-        """Whether the document has a field of that name."""
+        """Return whether the document has a field of that name."""
         return bytes(getattr(self, name)) != b"null"
 
 
-def document_kind(data: bytes, what: str, promised: DocumentKind = DocumentKind.UNKNOWN) -> DocumentKind:
-    """Tell an index from a manifest. Raises ImageError where a document says both, or not what was promised.
+def document_kind(data: bytes, what: str, expected: DocumentKind = DocumentKind.UNKNOWN) -> DocumentKind:
+    """Return whether a document is an index or a manifest. Raises ImageError if it is both, or not as expected.
 
-    A document that can be read as either is an attack (CVE-2021-41190): the spec's later versions ask that
+    A document that can be read as either is an attack (CVE-2021-41190): newer versions of the spec require that
     ``mediaType`` and the fields agree.
     """
     probe = decode_document(data, _Probe, what)
     if (probe.media_type or "").startswith(_SCHEMA1) or probe.has("fs_layers"):
-        raise UnsupportedMediaType(f"{what} is in Docker's old schema 1; convert it: skopeo copy --format oci")
+        raise UnsupportedMediaType(f"{what} uses Docker's old schema 1; convert it: skopeo copy --format oci")
     if probe.has("manifests") and probe.has("layers"):
-        raise ImageError(f"{what} has both 'manifests' and 'layers', so it is neither an index nor a manifest")
+        raise ImageError(f"{what} has both 'manifests' and 'layers', so it could be an index or a manifest")
     kind = DocumentKind.INDEX if probe.has("manifests") else DocumentKind.MANIFEST
-    stated = kind_of(probe.media_type)
-    for said in (promised, stated):
-        if said not in (DocumentKind.UNKNOWN, kind):
-            raise ImageError(f"{what} should be an image {said.value}, but has the fields of an image {kind.value}")
-    if probe.media_type and stated is DocumentKind.UNKNOWN:
-        shown = show(probe.media_type[:200].encode())
-        raise UnsupportedMediaType(f"{what} is of type {shown}, which is no image")
+    for stated in (expected, kind_of(probe.media_type)):
+        if stated not in (DocumentKind.UNKNOWN, kind):
+            raise ImageError(f"{what} should be an image {stated.value}, but has the fields of an image {kind.value}")
+    refuse_unknown(probe.media_type, what)
     return kind

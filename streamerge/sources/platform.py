@@ -1,74 +1,78 @@
-"""Which of an image's variants: operating system, architecture, variant, named as in Go."""
+"""Platforms of images: operating system, architecture and variant, named as in Go."""
 
 from __future__ import annotations
 
 import platform as machine_platform
 
-from streamerge.errors import ImageError, show
+from streamerge.errors import ImageError
 from streamerge.sources.documents import Platform
+from streamerge.sources.names import show_text
 
 __all__ = ["parse_platform", "rank", "this_machine"]
 
 _MACHINES = {
-    "x86_64": ("amd64", ""),
+    "x86_64": ("amd64", None),
     "aarch64": ("arm64", "v8"),
     "arm64": ("arm64", "v8"),
     "armv8l": ("arm", "v8"),
     "armv7l": ("arm", "v7"),
     "armv6l": ("arm", "v6"),
     "armv5tel": ("arm", "v5"),
-    "i386": ("386", ""),
-    "i686": ("386", ""),
-    "loongarch64": ("loong64", ""),
+    "i386": ("386", None),
+    "i686": ("386", None),
+    "loongarch64": ("loong64", None),
 }
-"""What the kernel calls a machine, and what Go does; others have one name."""
+"""The kernel's name of a machine -> Go's architecture and variant. Other machines have the same name in both."""
 
-_SAME = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
-"""Other names for architectures, which people type."""
+_ALIASES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
+"""Other common names of architectures."""
 
 _VARIANTS = {
     "arm": ("v8", "v7", "v6", "v5"),
     "arm64": ("v8",),
     "amd64": ("v4", "v3", "v2", "v1"),
 }
-"""Variants, each of which runs those after it."""
+"""The variants of an architecture. Each can run images for those after it."""
 
 _DEFAULTS = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
-"""What no variant means."""
+"""The variant that is meant if none is given."""
 
 
 def this_machine() -> Platform:
-    """The platform that images are chosen for unless told: this machine's, always Linux, as in Docker."""
+    """Return this machine's platform, which images are chosen for by default: always Linux, as in Docker."""
     name = machine_platform.machine().lower()
-    architecture, variant = _MACHINES.get(name, (name, ""))
-    return Platform(os="linux", architecture=architecture, variant=variant or None)
+    architecture, variant = _MACHINES.get(name, (name, None))
+    return Platform(os="linux", architecture=architecture, variant=variant)
 
 
 def parse_platform(text: str) -> Platform:
-    """Read ``os/arch[/variant]``, or an architecture alone, which is Linux's. Raises ImageError.
+    """Return the platform in ``os/arch[/variant]``, or Linux on a single architecture. Raises ImageError.
 
     >>> print(parse_platform("linux/arm/v7"), parse_platform("aarch64"))
     linux/arm/v7 linux/arm64
     """
     parts = text.split("/") if "/" in text else ["linux", text]
     if len(parts) > 3 or not all(part and part.isascii() and part.isprintable() for part in parts):
-        shown = show(text[:100].encode("utf-8", "surrogateescape"))
-        raise ImageError(f"'{shown}' is no platform; write os/arch or os/arch/variant, as linux/amd64 or linux/arm/v7")
+        shown = show_text(text)
+        raise ImageError(f"'{shown}' is not a platform; write os/arch[/variant], as in linux/amd64 or linux/arm/v7")
     os, architecture = parts[0].lower(), parts[1].lower()
     variant = parts[2].lower() if len(parts) == 3 else None
-    return Platform(os=os, architecture=_SAME.get(architecture, architecture), variant=variant)
+    return Platform(os=os, architecture=_ALIASES.get(architecture, architecture), variant=variant)
 
 
 def rank(wanted: Platform, offered: Platform) -> int | None:
-    """How well an image suits: 0 is best, None is not at all. A lesser variant runs on a greater one."""
+    """Return how well an image fits a platform: 0 is best; None if it cannot run there.
+
+    An image for an older variant of the architecture runs on a newer one.
+    """
     if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return None
     default = _DEFAULTS.get(wanted.architecture, "")
-    have, want = offered.variant or default, wanted.variant or default
+    offered_variant, wanted_variant = offered.variant or default, wanted.variant or default
     variants = _VARIANTS.get(wanted.architecture, ())
-    if have == want:
+    if offered_variant == wanted_variant:
         return 0
-    if have not in variants or want not in variants:
+    if offered_variant not in variants or wanted_variant not in variants:
         return None
-    distance = variants.index(have) - variants.index(want)
+    distance = variants.index(offered_variant) - variants.index(wanted_variant)
     return distance if distance > 0 else None

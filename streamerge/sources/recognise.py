@@ -1,9 +1,9 @@
-"""What a bare path is: an image, by what it holds, or a layer as always.
+"""Recognise an image at a path by its content. Other files are layers.
 
-A directory is an OCI layout if it holds ``oci-layout`` or ``index.json``, skopeo's if it holds ``manifest.json``.
-A tar is an image's archive if nothing stands at its top but what image archives hold there, and among it are
-``oci-layout`` and ``index.json``, or ``manifest.json``. The first name that no image archive would hold (``etc/``,
-``usr/``) settles that it is a layer, so telling layers costs next to nothing.
+A directory is an OCI layout if it holds ``oci-layout`` or ``index.json``, and skopeo's ``dir:`` layout if it holds
+``manifest.json``. A tar is an image archive if it holds ``oci-layout`` and ``index.json``, or ``manifest.json``, and at
+its top level only names that image archives have. The first other name (``etc/``, ``usr/``) shows that it is a layer,
+so recognising a layer costs next to nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import re
 import stat
 
 from streamerge.errors import StreamergeError
-from streamerge.sources.archive import Archive
+from streamerge.sources.archive import ArchiveStore
 from streamerge.sources.files import LayerFile
-from streamerge.sources.filestore import Directory, Files
+from streamerge.sources.filestore import DirectoryStore, FileStore
 from streamerge.sources.reference import Transport
 from streamerge.tar.reader import TarReader
 
@@ -27,15 +27,16 @@ _IMAGE_NAME = re.compile(
     r"(?:oci-layout|repositories|blobs|refs|[^/]+\.json|(?:sha256:)?[0-9a-f]{64}(?:\.tar|\.tar\.gz)?)(?:/.*)?",
     re.DOTALL,
 )
-"""What stands at the top of image archives: OCI's names, Docker's IDs, and what crane, jib and bazel make of them."""
+"""Names at the top level of image archives: OCI's, Docker's IDs, and their variants by crane, jib and bazel."""
 
-_TELLING = re.compile(r"oci-layout|index\.json|manifest\.json|.*[0-9a-f]{64}.*", re.DOTALL)
+_ONLY_IN_IMAGES = re.compile(r"oci-layout|index\.json|manifest\.json|.*[0-9a-f]{64}.*", re.DOTALL)
+"""Names that layers do not have at their top level."""
 
 
-def recognise(path: str) -> tuple[Transport, Files] | None:
-    """The image at a path, opened; None for anything else, which may be a layer: opening it will tell.
+def recognise(path: str) -> tuple[Transport, FileStore] | None:
+    """Return how the image at a path is stored, and its opened file store; None if there is no image.
 
-    Raises ImageError for what looks like an image's archive and is cut short.
+    Raises ImageError for an image archive that is truncated.
     """
     try:
         mode = os.stat(path).st_mode
@@ -46,16 +47,16 @@ def recognise(path: str) -> tuple[Transport, Files] | None:
     return _archive(path) if stat.S_ISREG(mode) and _looks_like_an_image(path) else None
 
 
-def _directory(path: str) -> tuple[Transport, Files] | None:
-    held = {name for name in (*_OCI_MARKERS, _DOCKER_MARKER) if os.path.isfile(os.path.join(path, name))}
-    if held.intersection(_OCI_MARKERS):
-        return Transport.OCI, Directory(path)
-    return (Transport.DIR, Directory(path)) if held else None
+def _directory(path: str) -> tuple[Transport, FileStore] | None:
+    found = {name for name in (*_OCI_MARKERS, _DOCKER_MARKER) if os.path.isfile(os.path.join(path, name))}
+    if found.intersection(_OCI_MARKERS):
+        return Transport.OCI, DirectoryStore(path)
+    return (Transport.DIR, DirectoryStore(path)) if found else None
 
 
-def _archive(path: str) -> tuple[Transport, Files] | None:
-    """Docker's archives since version 25 are OCI archives too, and say more as such: that wins, as in podman load."""
-    archive = Archive(path)
+def _archive(path: str) -> tuple[Transport, FileStore] | None:
+    """Prefer OCI, as podman load does: Docker's archives since version 25 are both, and say more as OCI archives."""
+    archive = ArchiveStore(path)
     if not all(map(_IMAGE_NAME.fullmatch, filter(None, archive.names))):
         return None
     if all(name in archive.names for name in _OCI_MARKERS):
@@ -64,7 +65,7 @@ def _archive(path: str) -> tuple[Transport, Files] | None:
 
 
 def _looks_like_an_image(path: str) -> bool:
-    """Whether a tar, compressed or not, begins as image archives do."""
+    """Return whether a tar, compressed or not, begins like an image archive."""
     try:
         stream = LayerFile(path).open()
     except StreamergeError:
@@ -75,7 +76,7 @@ def _looks_like_an_image(path: str) -> bool:
             name = entry.path.decode("utf-8", "surrogateescape")
             if name and not _IMAGE_NAME.fullmatch(name):
                 return False
-            if _TELLING.fullmatch(name):
+            if _ONLY_IN_IMAGES.fullmatch(name):
                 return True
     except StreamergeError:
         pass

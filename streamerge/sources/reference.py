@@ -1,16 +1,16 @@
-"""References: ``transport:path[:which]``, as skopeo and podman write them (containers-transports(5)).
+"""References to images: ``transport:path[:which]``, as skopeo and podman write them (containers-transports(5)).
 
-======================== =================================================================================
-oci:DIR[:WHICH]          an OCI image layout directory
-oci-archive:FILE[:WHICH] the same in a tar
-docker-archive:FILE[:WHICH] what ``docker save`` writes, classic or since Docker 25
-dir:DIR                  skopeo's own; one image
-======================== =================================================================================
+=========================== ============================================================
+oci:DIR[:WHICH]             an OCI image layout in a directory
+oci-archive:FILE[:WHICH]    an OCI image layout in a tar
+docker-archive:FILE[:WHICH] the output of ``docker save``, classic or since Docker 25
+dir:DIR                     skopeo's own layout, which holds one image
+=========================== ============================================================
 
-WHICH is a name (an OCI layout's tag; for docker-archive ``repo[:tag]``), ``@DIGEST`` of a manifest, or ``@N``,
-the Nth image from 0. FILE may be ``-``, standard input. As in containers/image, the first colon after the
-transport ends the path, save for ``dir:``, where the path is all that follows; ``oci:DIR@sha256:…`` is taken
-as ``oci:DIR:@sha256:…``. A path that holds a colon can be given bare, without a transport.
+WHICH is a name (the tag in an OCI layout; ``repo[:tag]`` in a docker-archive), ``@DIGEST`` of a manifest, or ``@N``,
+the Nth image from 0. FILE may be ``-``, standard input. As in containers/image, the path ends at the first colon after
+the transport, except for ``dir:``, where the path is the whole rest. ``oci:DIR@sha256:…`` means ``oci:DIR:@sha256:…``.
+A path that contains a colon can be given without a transport.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import enum
 import re
 from typing import NamedTuple
 
-from streamerge.errors import ImageError, show
+from streamerge.errors import ImageError
+from streamerge.sources.names import show_text
 
 __all__ = ["Reference", "Transport", "parse_reference"]
 
 
 class Transport(enum.Enum):
-    """Where an image is; the value is the word before the colon."""
+    """How an image is stored. The value is the word before the colon."""
 
     OCI = "oci"
     OCI_ARCHIVE = "oci-archive"
@@ -33,26 +34,28 @@ class Transport(enum.Enum):
     DIR = "dir"
 
     @property
-    def what(self) -> str:
-        """What it is, in words."""
-        return _WORDS[self]
+    def description(self) -> str:
+        """The transport in words, with an article."""
+        return _DESCRIPTIONS[self]
 
 
-_WORDS = {
+_DESCRIPTIONS = {
     Transport.OCI: "an OCI image layout",
     Transport.OCI_ARCHIVE: "an OCI image archive",
     Transport.DOCKER_ARCHIVE: "an archive of docker save",
     Transport.DIR: "a directory of skopeo's dir: transport",
 }
 
-_ELSEWHERE = ("docker", "docker-daemon", "containers-storage", "ostree", "sif", "atomic", "registry", "tarball")
-"""Transports of the same tools that streamerge does not read."""
+_DIRECTORIES = (Transport.OCI, Transport.DIR)
 
-_DIGEST_BEHIND = re.compile(r"(?P<path>[^:]+)@(?P<digest>sha(?:256|512):[a-f0-9]+)")
+_UNSUPPORTED = ("docker", "docker-daemon", "containers-storage", "ostree", "sif", "atomic", "registry", "tarball")
+"""Transports of skopeo and podman that streamerge does not read."""
+
+_PATH_AT_DIGEST = re.compile(r"(?P<path>[^:]+)@(?P<digest>sha(?:256|512):[a-f0-9]+)")
 
 
 class Reference(NamedTuple):
-    """An image's place, and ``which`` of the images there: a name, ``@digest``, ``@number``, or nothing.
+    """Where an image is stored, and which of the images there: a name, ``@digest`` or ``@number``; None: the only one.
 
     >>> print(Reference(Transport.OCI, "layout", "latest"))
     oci:layout:latest
@@ -60,14 +63,18 @@ class Reference(NamedTuple):
 
     transport: Transport
     path: str
-    which: str = ""
+    which: str | None = None
+
+    def to(self, which: str) -> Reference:
+        """Return a reference to another image in the same place."""
+        return self._replace(which=which)
 
     def __str__(self) -> str:
-        return f"{self.transport.value}:{self.path}" + (f":{self.which}" if self.which else "")
+        return f"{self.transport.value}:{self.path}" + (f":{self.which}" if self.which is not None else "")
 
 
 def parse_reference(text: str) -> Reference | None:
-    """Read a reference; None for what starts with no transport: a bare path. Raises ImageError.
+    """Return the reference in ``text``; None for a path without a transport. Raises ImageError.
 
     >>> parse_reference("oci-archive:app.tar:v1.2").which
     'v1.2'
@@ -77,24 +84,21 @@ def parse_reference(text: str) -> Reference | None:
     word, colon, rest = text.partition(":")
     if not colon:
         return None
-    if word in _ELSEWHERE:
-        shown = show(text.encode("utf-8", "surrogateescape"))
-        raise ImageError(f"'{shown}' is not on this disk; fetch it first: skopeo copy {shown} oci:DIR")
-    transport = next((t for t in Transport if t.value == word), None)
+    if word in _UNSUPPORTED:
+        shown = show_text(text)
+        raise ImageError(f"'{shown}' is not a local image; copy it first: skopeo copy {shown} oci:DIR")
+    transport = next((transport for transport in Transport if transport.value == word), None)
     if transport is None:
         return None
-    path, which = (rest, "") if transport is Transport.DIR else _split(rest)
+    path, which = (rest, None) if transport is Transport.DIR else _split(rest)
     if not path:
         raise ImageError(f"'{word}:' needs a path, as in {word}:{'DIR' if transport in _DIRECTORIES else 'FILE'}")
     return Reference(transport, path, which)
 
 
-_DIRECTORIES = (Transport.OCI, Transport.DIR)
-
-
-def _split(rest: str) -> tuple[str, str]:
-    match = _DIGEST_BEHIND.fullmatch(rest)
+def _split(rest: str) -> tuple[str, str | None]:
+    match = _PATH_AT_DIGEST.fullmatch(rest)
     if match is not None:
         return match["path"], "@" + match["digest"]
     path, _, which = rest.partition(":")
-    return path, which
+    return path, which or None

@@ -51,7 +51,7 @@ def newc_header(path: bytes, inode: Inode, size: int) -> bytes:
     if len(path) > MAX_PATH:
         raise SinkError(f"the path has {len(path)} bytes; an initramfs allows {MAX_PATH}")
     if path == TRAILER:
-        raise SinkError("a file of this name ends a cpio archive; leave it out with --exclude '/TRAILER!!!'")
+        raise SinkError("a file of this name would end the cpio archive", setting="exclude").at(path=path)
     if size > MAX_BODY:
         raise SinkError(f"the file has {size:,} bytes; a cpio archive can hold {MAX_BODY:,}")
     return _header(path or b".", inode, size)

@@ -100,7 +100,7 @@ class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
         self._losses.report(self._warn)
 
     def abort(self) -> None:
-        """Leave nothing behind; a pipe gets no trailer."""
+        """Remove everything written so far. A pipe gets no trailer."""
         self._pieces = []
         self._output.discard()
 
@@ -129,7 +129,7 @@ class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
 
     def _append_symlink(self, path: bytes, inode: Inode, target: bytes) -> None:
         if len(target) > MAX_PATH:
-            raise SinkError(f"the symlink's target has {len(target)} bytes; in an initramfs it may have {MAX_PATH}")
+            raise SinkError(f"the symlink's target has {len(target)} bytes; an initramfs allows {MAX_PATH}")
         if inode.links > 1:
             self._targets[path] = target
         self._append(path, inode, (target,), len(target))
@@ -182,16 +182,16 @@ def open_cpio(
     fsync: bool = True,
     warn: Callable[[str], None] = lambda text: None,
 ) -> CpioSink:
-    """Open a cpio archive for output; ``.gz``, ``.zst``, ``.lz4`` and ``.xz`` compress it as the kernel reads it.
+    """Return a sink that writes a cpio archive; ``.gz``, ``.zst``, ``.lz4`` and ``.xz`` compress it for the kernel.
 
-    ``-`` is standard output; that and file objects are not compressed. Raises SinkError, ValueError for a level out of
-    range.
+    ``-`` is standard output. Standard output and file objects are not compressed. Raises SinkError, ValueError for a
+    level out of range.
     """
     codec = cpio_codec(os.fspath(target)) if isinstance(target, str | os.PathLike) else Codec.NONE
     if codec is Codec.NONE:
         if level is not None:
             raise ValueError("a level is for compressed archives; name the output .cpio.gz, .cpio.zst, …")
         return CpioSink(open_output(target, fsync=fsync), warn=warn)
-    encode_initramfs(codec, level)  # a wrong level is an error before anything is created
+    encode_initramfs(codec, level)  # raises ValueError for a wrong level before a file is created
     output = compressed(open_output(target, fsync=fsync), codec, lambda: encode_initramfs(codec, level))
     return CpioSink(output, warn=warn)

@@ -1,7 +1,7 @@
-"""Owner, mode, times and xattrs: put on what has just been made, in the order that the kernel wants.
+"""Set owner, mode, times and xattrs of new files, in the order that the kernel requires.
 
-The owner first, since a change of owner takes setuid bits and ``security.capability`` away again; then
-xattrs, then the mode, then the access ACL, whose mask a change of mode would change (acl(5)); last the times.
+The owner comes first, because a change of owner removes setuid bits and ``security.capability``. Then come the xattrs,
+the mode, and the access ACL, whose mask a change of mode would change (acl(5)). The times come last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UNMAPPED = (-1, -1)
 
 
 class CreatePlan(NamedTuple):
-    """What a new file needs for its mode and owner: the mode to create it with, and what is left to set."""
+    """How to give a new file its mode and owner: the mode to create it with, and what to set later; None: nothing."""
 
     create: int
     owner: tuple[int, int] | None
@@ -32,7 +32,7 @@ class CreatePlan(NamedTuple):
 
 
 class Attributes:
-    """Applies metadata, and counts what the system refused; ``refused`` maps a kind of thing to its count."""
+    """Sets metadata, and counts in ``refused``, by kind, what the system did not allow."""
 
     def __init__(self, ownership: Ownership) -> None:
         self.refused: Counter[str] = Counter()
@@ -42,9 +42,9 @@ class Attributes:
         self._may_refuse_owner = not is_root() or not _is_initial_namespace()
 
     def plan(self, mode: int, uid: int, gid: int, *, xattrs: bool = False) -> CreatePlan:
-        """The fewest calls that give a new file its mode and owner; setuid and setgid come after the owner.
+        """Return the plan with the fewest system calls. Setuid and setgid bits are set after the owner.
 
-        With ``xattrs`` to come the file is writable until it has them: the kernel asks for that (xattr(7)).
+        With ``xattrs``, the file stays writable until they are set, because the kernel requires it (xattr(7)).
         """
         owner = self._owner(uid, gid)
         if xattrs:
@@ -54,9 +54,9 @@ class Attributes:
         return CreatePlan(create, owner, None if done else mode)
 
     def apply(self, target: int | bytes, data: Metadata, plan: CreatePlan | None = None) -> None:
-        """Put ``data`` on a file: a descriptor, or the ``/proc/self/fd`` path of what cannot be opened.
+        """Set the metadata of a file, given as a descriptor, or as a ``/proc/self/fd`` path if it cannot be opened.
 
-        ``plan`` is that of a file which has just been created by it.
+        ``plan`` is the plan with which the file has just been created.
         """
         owner = plan.owner if plan is not None else self._owner(data.uid, data.gid)
         if owner is not None:
@@ -70,7 +70,7 @@ class Attributes:
         os.utime(target, ns=(data.mtime, data.mtime))
 
     def own(self, target: int | bytes, owner: tuple[int, int], *, parent: int | None = None) -> None:
-        """Give a file its owner, where that is allowed."""
+        """Set a file's owner, if that is allowed."""
         if owner == _UNMAPPED:
             self.refused["owners"] += 1
             return
@@ -80,7 +80,7 @@ class Attributes:
             self._refuse_owner(error)
 
     def apply_link(self, name: bytes, parent: int, data: Metadata) -> None:
-        """Put ``data`` on a symlink, which has no mode."""
+        """Set the metadata of a symlink, which has no mode."""
         if (owner := self._owner(data.uid, data.gid)) is not None:
             self.own(name, owner, parent=parent)
         if data.xattrs:
@@ -88,13 +88,13 @@ class Attributes:
         os.utime(name, ns=(data.mtime, data.mtime), dir_fd=parent, follow_symlinks=False)
 
     def refuse(self, kind: str, error: OSError) -> None:
-        """Count a thing that the system would not make for us; raise what is not a refusal."""
+        """Count something that the system did not allow. Raises ``error`` if it has another reason."""
         if error.errno not in _REFUSED:
             raise error
         self.refused[kind] += 1
 
     def _owner(self, uid: int, gid: int) -> tuple[int, int] | None:
-        """The owner to set, or None where a new file has it already."""
+        """Return the owner to set; None if a new file already has it."""
         ownership = self._ownership
         if not ownership.same_owner and not ownership.uids.ranges and not ownership.gids.ranges:
             return None
@@ -107,7 +107,7 @@ class Attributes:
         return None if owner == (self._uid, self._gid) else owner
 
     def _refuse_owner(self, error: OSError) -> None:
-        """Owners that only root may give are lost to all others; to root itself that is an error."""
+        """Count an owner that only root can set. For root itself, raise the error."""
         if not self._may_refuse_owner:
             raise error
         self.refuse("owners", error)
@@ -124,7 +124,7 @@ class Attributes:
             self._refuse_xattr(name, error)
 
     def _refuse_xattr(self, name: bytes, error: OSError) -> None:
-        """Count what the system does not allow; what it has no room for is an error, as a full disk is."""
+        """Count an attribute that the system does not allow. Raises SinkError if there is no space for it."""
         namespace = name.partition(b".")[0]
         kind = f"{namespace.decode()}.* attributes" if namespace in _NAMESPACES else "other attributes"
         try:
@@ -134,7 +134,7 @@ class Attributes:
 
 
 def _current_umask() -> int:
-    """The process's umask, read without setting it, as other threads may be making files."""
+    """Return the umask. It is read without being set, because other threads may create files."""
     try:
         with open("/proc/self/status", "rb") as status:
             for line in status:
@@ -142,7 +142,7 @@ def _current_umask() -> int:
                     return int(line.split()[1], 8)
     except OSError:
         pass
-    return 0o7777  # unknown: never trust the mode that a file was created with
+    return 0o7777  # unknown: always set the mode
 
 
 def _is_initial_namespace() -> bool:

@@ -1,7 +1,7 @@
-"""Ways into a tree that nobody else can bend: directory descriptors, one component at a time.
+"""Descriptors of the directories in a tree, opened one path component at a time.
 
-Every step opens one name relative to its parent's descriptor with ``O_NOFOLLOW``, so neither a symlink that
-a layer made nor one that another process puts there meanwhile leads anywhere (openat(2), "Rationale").
+Each component is opened relative to its parent's descriptor with ``O_NOFOLLOW``. So no symlink is followed, neither one
+of a layer nor one that another process creates meanwhile (openat(2), "Rationale").
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _MAX_OPEN = 128
 
 
 class DirectoryFds:
-    """Descriptors of directories below a root, by clean path; at most 128 stay open, and never too many.
+    """Descriptors of directories below a root, by clean path. At most 128 stay open, fewer if ``ulimit -n`` is low.
 
-    ``root`` is a descriptor that the caller keeps. OSError is raised as it comes: the sink knows the path. None leads
-    out, be it clean or not.
+    ``root`` is a descriptor that the caller closes. Raises OSError. No path leads out of the root, not even one that is
+    not clean.
     """
 
     def __init__(self, root: int) -> None:
@@ -30,9 +30,9 @@ class DirectoryFds:
         self._open: dict[bytes, int] = {}
 
     def get(self, path: bytes) -> int:
-        """Return the descriptor of the directory ``path``, valid until the next call.
+        """Return the descriptor of the directory ``path``. It is valid until the next call.
 
-        Cost: a dict lookup, or an ``openat`` for each component below the nearest directory that is open.
+        Cost: a dict lookup, or an ``openat`` for each component below the nearest open directory.
         """
         if not path:
             return self._root
@@ -42,13 +42,13 @@ class DirectoryFds:
         return fd
 
     def drop(self, path: bytes) -> None:
-        """Forget a directory that is about to be removed or replaced."""
-        fd = self._open.pop(path, -1)
-        if fd >= 0:
+        """Close the descriptor of a directory, which may then be removed or replaced."""
+        fd = self._open.pop(path, None)
+        if fd is not None:
             os.close(fd)
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all descriptors except the root's."""
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()
@@ -63,7 +63,7 @@ class DirectoryFds:
             begin = start + 1 if start else 0
             end = path.find(b"/", begin)
             end = end if end >= 0 else len(path)
-            if path[begin:end] == b"..":  # no clean path has it; a layer that changes while it is read may
+            if path[begin:end] == b"..":  # only if the layer's file has changed since the scan
                 raise UnsafePathError("the layer has changed while it was being merged").at(path=path)
             fd = self._keep(path[:end], os.open(path[begin:end], _FLAGS, dir_fd=fd))
             start = end

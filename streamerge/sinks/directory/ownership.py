@@ -1,4 +1,4 @@
-"""Whose the files in a directory become: the image's owners, the caller, or what a map makes of them."""
+"""Who owns the files of a directory: the image's owners, mapped ids, or the caller."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ __all__ = ["IdMap", "Ownership", "is_root"]
 
 @dataclass(frozen=True, slots=True)
 class IdMap:
-    """Ranges (first id in the image, first id on the host, how many), as ``--uid-map C:H:N`` gives them."""
+    """A map of user or group ids. Each range is: first id in the image, first id on the host, number of ids."""
 
     ranges: tuple[tuple[int, int, int], ...] = ()
 
     def __call__(self, number: int) -> int:
-        """Map one id; without ranges every id is itself. Raises SinkError for an id in no range."""
+        """Return the mapped id; the id itself if there are no ranges. Raises SinkError for an id in no range."""
         if not self.ranges:
             return number
         for inside, outside, count in self.ranges:
             if inside <= number < inside + count:
                 return outside + number - inside
-        raise SinkError(f"no --uid-map or --gid-map range holds the id {number}")
+        raise SinkError(f"no range of the id map contains the id {number}", setting="id_map")
 
 
 def is_root() -> bool:
-    """Whether the caller may give files away."""
+    """Return whether the caller may change the owners of files."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Whose the files become. ``same_owner``: the image's owners, else the caller's."""
+    """Who owns the files: with ``same_owner`` the image's owners, else the caller. ``uids`` and ``gids`` map ids."""
 
     same_owner: bool = field(default_factory=is_root)
     uids: IdMap = IdMap()

@@ -1,6 +1,6 @@
-"""Plain files and symlinks made straight from their headers, with the fewest system calls that they can have.
+"""Create plain files and symlinks directly from their headers, with as few system calls as possible.
 
-It is the directory sink's work on many files at once, by whatever process it is done.
+This is what the directory sink does for runs, in its own process or in workers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MTIME_DIGITS = slice(MTIME.start, MTIME.stop - 1)
 
 
 class PlainFiles:
-    """Makes files in directories that are there; what the system refuses, ``attributes`` counts."""
+    """Creates files in existing directories. ``attributes`` counts what the system refuses."""
 
     def __init__(self, attributes: Attributes, fds: DirectoryFds) -> None:
         self._attributes = attributes
@@ -34,7 +34,7 @@ class PlainFiles:
         self._room = bytearray(2 * CHUNK)
 
     def make(self, run: memoryview) -> None:
-        """Make the files of a run; see :func:`streamerge.tar.runs.split_run`. Raises SinkError."""
+        """Create the files of a run; see :func:`streamerge.tar.runs.split_run`. Raises SinkError."""
         self._make(run, write_all)
 
     def _make(self, run: memoryview, write_body: Callable[[int, memoryview], None]) -> None:
@@ -55,12 +55,13 @@ class PlainFiles:
         except OSError as error:
             raise failed(error).at(path=path) from error
         except SinkError as error:
-            raise error.at(path=path) from error.__cause__
+            error.at(path=path)
+            raise
 
     def fetch(self, file: int, extents: Sequence[int], _to: int = 0, check: Check = no_check) -> None:
-        """Make what lies in extents of a file (start, size, …): runs, or one large file that begins with its header.
+        """Create files from extents of a layer (start, size, …): each is a run, or a header with one large body.
 
-        The headers were checked before, by the scan; if they have changed since then, that is an error.
+        The scan has checked the headers before. Raises SinkError if they have changed since then.
         """
         room = memoryview(self._room)
         try:
@@ -71,16 +72,16 @@ class PlainFiles:
                 else:
                     read_at(file, position, room[:BLOCK])
                     self._make(room[:BLOCK], _copier(file, position + BLOCK, size - BLOCK, check))
-        except (ValueError, IndexError):  # a number that is none, a header that is cut short
+        except (ValueError, IndexError):  # an invalid number, a truncated header
             raise layer_changed() from None
 
     def directory_mode(self, header: bytes) -> int:
-        """What to make a directory with: its own mode, unless that must be set later, or we could not work in it."""
+        """Return the mode to create a directory with: its own, unless that must be set later or would lock us out."""
         plan = self._plan(header)
         return plan.create if plan.mode is None and plan.create & PRIVATE == PRIVATE else PRIVATE
 
     def complete_directory(self, fd: int, header: bytes) -> None:
-        """Give a directory, into which nothing more goes, what its header says. Raises OSError, SinkError."""
+        """Set the metadata of a complete directory. Raises OSError, SinkError."""
         plan = self._plan(header)
         self._complete(fd, plan if plan.mode is not None else plan._replace(mode=plan.create), header)
 
@@ -100,14 +101,14 @@ class PlainFiles:
         self.complete_named(name, parent, header)
 
     def complete_named(self, name: bytes, parent: int, header: bytes) -> None:
-        """Give a symlink, or a directory that was made with its mode, the rest of what its header says."""
+        """Set the owner and time of a symlink, or of a directory that was created with its mode."""
         plan = self._plan(header)
         if plan.owner is not None:
             self._attributes.own(name, plan.owner, parent=parent)
         os.utime(name, ns=_times(header), dir_fd=parent, follow_symlinks=False)
 
     def _plan(self, header: bytes) -> CreatePlan:
-        """What mode and owner ask for: those of most files are among a few, so it is worked out once for each."""
+        """Return the plan for a header's mode and owner. Plans are cached: most files share a few."""
         key = header[OWNERS]
         plan = self._plans.get(key)
         return plan if plan is not None else self._new_plan(key)
@@ -121,17 +122,17 @@ class PlainFiles:
 
 
 def _copier(file: int, position: int, size: int, check: Check) -> Callable[[int, memoryview], None]:
-    """Return how to write a large body that has not been read."""
+    """Return a function that copies a large body, which has not been read, to a new file."""
     return lambda fd, _: copy_range(file, position, size, fd, 0, check)
 
 
 def failed(error: OSError) -> SinkError:
-    """In our words, what the system says of a file that was to be made."""
+    """Return the SinkError for an error of the system."""
     return SinkError(f"cannot write it: {error.strerror or error}")
 
 
 def _times(header: bytes) -> tuple[int, int]:
-    """Access and modification, in nanoseconds. The field holds octal digits and blanks alone, as all in a run do."""
+    """Return access and modification time in nanoseconds. In a run, the field holds only octal digits and blanks."""
     digits = header[_MTIME_DIGITS]
     mtime = int(digits, 8) if digits.isdigit() else parse_number(header[MTIME])
     return mtime * 1_000_000_000, mtime * 1_000_000_000

@@ -1,4 +1,4 @@
-"""Where a tree grows, putting it in its place when it is finished, and taking trees away."""
+"""The temporary directory of a tree, its renaming to the destination, and removing trees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 PRIVATE = 0o700
-"""The mode of directories of which no other is known, or which we could not work in, while a tree grows."""
+"""The mode of directories while the tree is built, if their own is not known yet or would lock us out."""
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -30,22 +30,22 @@ _PATH_ONLY = os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 
 
 
 def check_destination(path: str, *, force: bool) -> None:
-    """Raise SinkError for a destination that a tree cannot replace, before any work is done. ``path`` is absolute."""
+    """Raise SinkError if a tree cannot replace the destination, before any work starts. ``path`` is absolute."""
     shown = show(os.fsencode(path))
     try:
         if not os.path.lexists(path):
             return
         if not os.path.isdir(path):
-            raise SinkError(f"'{shown}' is there and is no directory")
+            raise SinkError(f"'{shown}' exists and is not a directory; name a directory")
         mounted = mounts_in(path)
         if os.path.ismount(path) or path in mounted:
-            raise SinkError(f"'{shown}' is a mount point, which cannot be replaced; name a directory in it")
+            raise SinkError(f"'{shown}' is a mount point and cannot be replaced; name a directory in it")
         if mounted:
             raise SinkError(f"'{show(os.fsencode(mounted[0]))}' is mounted in '{shown}'; unmount it first")
         if os.path.commonpath([path, _working_directory()]) == path:
-            raise SinkError(f"'{shown}' is in use as the working directory; run this from outside it")
+            raise SinkError(f"'{shown}' contains the working directory; change to another directory first")
         if not force and os.listdir(path):
-            raise SinkError(f"the directory '{shown}' is not empty; use --force to replace it")
+            raise SinkError(f"the directory '{shown}' is not empty", setting="force")
     except OSError as error:
         raise SinkError(f"cannot write it: {error.strerror or error}").at(path=os.fsencode(path)) from error
 
@@ -58,12 +58,12 @@ def _working_directory() -> str:
 
 
 def make_private(path: str) -> int:
-    """Make the directory that the tree grows in, and open it."""
+    """Create the temporary directory of a tree, and return a descriptor of it. Raises OSError."""
     try:
         os.mkdir(path, PRIVATE)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         _disinherit(fd)
-    except BaseException:  # there is no sink yet that could be aborted
+    except BaseException:  # no sink exists yet that could be aborted
         with contextlib.suppress(OSError):
             os.rmdir(path)
         raise
@@ -71,7 +71,7 @@ def make_private(path: str) -> int:
 
 
 def _disinherit(fd: int) -> None:
-    """Give back what a directory above hands down: its group and the bit, where it is setgid, and a default ACL."""
+    """Remove what the directory has inherited: the group and bit of a setgid parent, and a default ACL."""
     if os.fstat(fd).st_gid != os.getegid():
         os.fchown(fd, -1, os.getegid())
     os.fchmod(fd, PRIVATE)
@@ -81,10 +81,10 @@ def _disinherit(fd: int) -> None:
 
 
 def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> str | None:
-    """Rename ``new`` to ``path``. An empty directory there is replaced, any other only with ``force``.
+    """Rename ``new`` to ``path``. Return the path of the old tree, which the caller removes; None if there is none.
 
-    With ``force`` the two change places in one step where the kernel can (renameat2(2), RENAME_EXCHANGE).
-    Returns where the old tree is now, for the caller to remove, or None. Raises OSError, SinkError.
+    An empty directory is always replaced, any other only with ``force``. Then the two are exchanged in one step if the
+    kernel supports it (renameat2(2), RENAME_EXCHANGE). Raises OSError, SinkError.
     """
     old = None
     try:
@@ -99,9 +99,9 @@ def replace_tree(new: str, path: str, *, force: bool, fsync: bool) -> str | None
 
 
 def remove_tree(path: str) -> None:
-    """Remove a tree, whatever the modes of its directories. Follows no symlink, and enters no mount.
+    """Remove a tree, even if the modes of its directories deny it. Never follows a symlink or enters a mount.
 
-    Cost: two system calls an entry. Raises OSError, FileNotFoundError where there is none.
+    Cost: two system calls for each entry. Raises OSError; FileNotFoundError if there is no tree.
     """
     if mounted := mounts_in(path):
         raise OSError(errno.EBUSY, f"'{show(os.fsencode(mounted[0]))}' is mounted in it")
@@ -110,7 +110,7 @@ def remove_tree(path: str) -> None:
     fds = DirectoryFds(root)
     try:
         directories = [b""]
-        for directory in directories:  # grows while it is walked: parents before their children
+        for directory in directories:  # the loop appends to it: parents come before their children
             directories.extend(_remove_files(fds, directory))
         for directory in reversed(directories[1:]):
             fds.drop(directory)
@@ -123,7 +123,7 @@ def remove_tree(path: str) -> None:
 
 
 def _remove_files(fds: DirectoryFds, directory: bytes) -> list[bytes]:
-    """Unlink all that is no directory, and return the directories, opened up so that they can be emptied."""
+    """Remove all entries except directories. Return the directories, with modes that allow to empty them."""
     fd = fds.get(directory)
     below = []
     with os.scandir(fd) as entries:
@@ -138,7 +138,7 @@ def _remove_files(fds: DirectoryFds, directory: bytes) -> list[bytes]:
 
 
 def _unlock(name: str | bytes, parent: int | None) -> None:
-    """Let the owner read, write and enter a directory, which need not be readable for that."""
+    """Allow the owner to read, write and enter a directory. It need not be readable before."""
     fd = os.open(name, _PATH_ONLY, dir_fd=parent)
     try:
         os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
@@ -147,9 +147,9 @@ def _unlock(name: str | bytes, parent: int | None) -> None:
 
 
 def mounts_in(path: str) -> list[str]:
-    """What is mounted at ``path``, an absolute one without symlinks, or below it (proc_pid_mountinfo(5)).
+    """Return the mount points at or below ``path``, which is absolute and without symlinks (proc_pid_mountinfo(5)).
 
-    A bind mount of the same file system looks like any directory, and what is in it is not ours to remove.
+    A bind mount of the same file system looks like an ordinary directory, but its content must not be removed.
     """
     try:
         with open("/proc/self/mountinfo", "rb") as file:
@@ -178,7 +178,7 @@ def sync_filesystem(fd: int) -> None:
 
 
 def _exchange(new: str, path: str) -> bool:
-    """Let two trees change places; False where the kernel or the file system cannot."""
+    """Exchange two trees. Return False if the kernel or the file system does not support it."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -189,7 +189,7 @@ def _exchange(new: str, path: str) -> bool:
 
 
 def _move_aside(new: str, path: str) -> str:
-    """The way in two steps; the old tree comes back where the second fails."""
+    """Replace a tree in two steps. If the second one fails, the first is undone."""
     old = partial_name(path)
     os.rename(path, old)
     try:

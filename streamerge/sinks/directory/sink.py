@@ -1,6 +1,7 @@
 """The merged root filesystem as a directory tree, each path created once.
 
-The tree grows in ``.NAME.partial-XXXX`` beside its destination, which nobody else may enter, and is renamed at the end.
+The tree is built in ``.NAME.partial-XXXX`` beside its destination and renamed at the end. Until then, other users
+cannot enter it.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ __all__ = ["DirectorySink"]
 
 
 class DirectorySink(AbortOnExit, TreeSink):
-    """Writes entries below ``path``, which appears, complete, when the merge is finished.
+    """Writes entries below ``path``, which appears when the merge is finished.
 
-    ``force`` lets it replace a directory that is not empty. ``workers`` processes make small files beside this one;
-    they are forked, so a program with threads of its own should leave it at 0. ``warn`` gets a line for each kind of
-    thing that the system refused. Raises SinkError for everything that the file system reports.
+    ``force`` allows it to replace a directory that is not empty. ``workers`` processes help to create files. They are
+    forked, so keep 0 in a program with threads of its own. ``warn`` gets one line for each kind of thing that the
+    system refused. Raises SinkError for all errors of the file system.
     """
 
     takes = Takes.ANY_ORDER | Takes.RESTART | Takes.FILE_RUNS | Takes.EXTENTS | Takes.CHECK
@@ -61,30 +62,30 @@ class DirectorySink(AbortOnExit, TreeSink):
         self._attributes = Attributes(ownership if ownership is not None else Ownership())
         check_destination(self._path, force=force)
         self.partial = partial_name(self._path)
-        """Where the tree is until it is finished."""
+        """The tree's path until it is finished."""
         self._file: FileHandle | None = None  # the file that the extents are of
         self._extents: list[int] = []  # start, size, …
         self._to_fetch = 0
         self._begin()
 
     def set_check(self, check: Check) -> None:
-        """Call ``check`` while worker processes are waited for."""
+        """Call ``check`` while waiting for worker processes."""
         self._pool.check = check
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
-        """Create one entry; one that is already at its path is replaced."""
+        """Create one entry. It replaces an entry that is already at its path."""
         self._tree.add(entry, body)
 
     def enter_directory(self, path: bytes) -> None:
-        """Make sure that a directory (``b"a/b/"``) is there."""
+        """Create a directory (``b"a/b/"``) if it does not exist yet."""
         self._tree.enter(path)
 
     def add_directory(self, path: bytes, header: bytes) -> None:
-        """Create a directory; what its header says is applied when everything is in it."""
+        """Create a directory. Its metadata is set when it is complete."""
         self._tree.add_directory(path, header)
 
     def write_run(self, run: Run) -> None:
-        """Create what a run holds: by the workers, or here where they have enough to do."""
+        """Create the files of a run: in a worker, or here if all workers are busy."""
         if run.data is None or (run.extent is not None and self._pool.has_workers):
             assert run.extent is not None
             if run.extent.file is not self._file:
@@ -98,7 +99,7 @@ class DirectorySink(AbortOnExit, TreeSink):
             self._tree.files.make(memoryview(run.data))
 
     def restart(self) -> None:
-        """Remove what is there and begin again."""
+        """Remove the tree and start with an empty one."""
         check = self._pool.check
         self._pool.kill()
         self._tree.close()
@@ -108,7 +109,7 @@ class DirectorySink(AbortOnExit, TreeSink):
         self._pool.check = check
 
     def complete(self) -> None:
-        """Complete the tree under its temporary name, and flush it to disk; nothing may be added any more."""
+        """Complete the tree under its temporary name, and flush it to disk. Nothing can be added after this."""
         self._hand_over()
         for refused in self._pool.finish():
             self._attributes.refused.update(refused)
@@ -120,14 +121,14 @@ class DirectorySink(AbortOnExit, TreeSink):
         self._tree.close()
 
     def finish(self) -> None:
-        """Complete the tree, and let it take the destination's place."""
+        """Complete the tree, and rename it to its destination."""
         self.complete()
         with tree_errors(), point_of_no_return():
             old = replace_tree(self.partial, self._path, force=self._force, fsync=self._fsync)
         if old is not None:
             self._remove_old(old)
         for kind, count in self._attributes.refused.items():
-            self._warn(f"{kind}: {count:,} could not be set or made, since the system did not allow it")
+            self._warn(f"{kind}: {count:,} could not be set or created; the system did not allow it")
 
     def abort(self) -> None:
         """Remove the partial tree."""
@@ -149,7 +150,7 @@ class DirectorySink(AbortOnExit, TreeSink):
         self._file, self._extents, self._to_fetch = None, [], 0
 
     def _hand_over(self) -> None:
-        """Have the pool create what has been gathered from the layer's file."""
+        """Give the collected extents of the layer's file to the pool."""
         extents, size = self._extents, self._to_fetch
         if extents:
             assert self._file is not None
@@ -157,9 +158,9 @@ class DirectorySink(AbortOnExit, TreeSink):
             self._pool.fetch(self._file, extents, size)
 
     def _remove_old(self, old: str) -> None:
-        """Remove the tree that was replaced. The output is complete by now, so a failure is no error."""
-        self.partial = old  # abort() removes it, should a caller's Ctrl-C come now
+        """Remove the replaced tree. A failure is only a warning, because the output is complete."""
+        self.partial = old  # so that abort() removes it if Ctrl-C is pressed now
         try:
             remove_tree(old)
         except OSError as error:
-            self._warn(f"what was in '{self._shown}' before is left in '{show(os.fsencode(old))}': {error.strerror}")
+            self._warn(f"the old content of '{self._shown}' is left in '{show(os.fsencode(old))}': {error.strerror}")

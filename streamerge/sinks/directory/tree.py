@@ -1,8 +1,7 @@
-"""The tree while it grows: entries become files below a directory descriptor.
+"""Create the entries of a tree below a directory descriptor.
 
-Entries come in any order: a directory that is not listed yet is made for its first child. Hard links are made when
-all files are there, and directories get the rest of their metadata at the end, deepest first, when nothing more goes
-into them.
+Entries come in any order: a missing directory is created for its first child. Hard links are created after all files.
+Directories get the rest of their metadata at the end, deepest first, when they are complete.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ Body = Iterable[bytes | memoryview]
 
 
 class Tree:
-    """Makes entries below ``root``, a descriptor that is closed along with the tree.
+    """Creates entries below ``root``, a descriptor that :meth:`close` closes.
 
-    What the system refuses, ``attributes`` counts. Memory: the metadata of each directory and the paths of each hard
+    ``attributes`` counts what the system refuses. Memory: the metadata of each directory and the paths of each hard
     link.
     """
 
@@ -45,36 +44,36 @@ class Tree:
         self._xattrs = xattrs
         self._fds = DirectoryFds(root)
         self.files = PlainFiles(attributes, self._fds)
-        """Makes the files of runs."""
+        """Creates the files of runs."""
         self._directories: dict[bytes, Metadata | bytes | None] = {b"": None}
-        self._private: set[bytes] = set()  # those that do not have their own mode yet
+        self._private: set[bytes] = set()  # directories that do not have their own mode yet
         self._refused_paths: set[bytes] = set()
         self._links: dict[bytes, bytes] = {}  # targets of hard links, by path
         self._closed = False
 
     def add(self, entry: Entry, body: Body) -> None:
-        """Make one entry; one that is already at its path is replaced. Raises SinkError."""
+        """Create one entry. It replaces an entry that is already at its path. Raises SinkError."""
         self._links.pop(entry.path, None)
         with tree_errors(entry.path):
             self._make[entry.kind](self, entry, body)
 
     def enter(self, directory: bytes) -> None:
-        """Make sure that a directory (``b"a/b/"``) is there."""
+        """Create a directory (``b"a/b/"``) if it does not exist yet."""
         if directory[:-1] not in self._directories:
             with tree_errors(directory):
                 self._make_parents(directory[:-1])
 
     def add_directory(self, path: bytes, header: bytes) -> None:
-        """Make a directory; what its header says is kept until everything is in it."""
+        """Create a directory. Its header is kept until the directory is complete."""
         if path in self._directories:
-            self._private.add(path)  # its mode is not what this header says
+            self._private.add(path)  # it was created with another mode
         else:
             with tree_errors(path):
                 self._mkdir(path, self.files.directory_mode(header))
         self._directories[path] = header
 
     def complete(self) -> None:
-        """Make the hard links and give the directories their metadata; nothing may be added any more."""
+        """Create the hard links and set the metadata of the directories. Nothing can be added after this."""
         for path, target in self._links.items():
             with tree_errors(path):
                 self._link(path, target)
@@ -92,7 +91,7 @@ class Tree:
     # -- directories -------------------------------------------------------------------------------
 
     def _parent(self, path: bytes) -> tuple[int, bytes]:
-        """Return the descriptor of the directory that ``path`` goes into, made if it is missing, and the base name."""
+        """Return the descriptor of the parent directory, created if it is missing, and the base name."""
         parent, _, name = path.rpartition(b"/")
         if parent not in self._directories:
             self._make_parents(parent)
@@ -114,7 +113,7 @@ class Tree:
     def _complete_directory(self, path: bytes) -> None:
         data = self._directories[path]
         if not isinstance(data, bytes):
-            # every merge lists every directory; a direct user of the sink may not
+            # a merge lists every directory, but other users of the sink may not
             self._attributes.apply(self._fds.get(path), data if data is not None else Metadata(0o755, 0, 0, 0))
         elif path in self._private:
             self.files.complete_directory(self._fds.get(path), data)
@@ -162,7 +161,7 @@ class Tree:
 
     def _link(self, path: bytes, target: bytes) -> None:
         parent, name = self._parent(path)
-        parent = os.dup(parent)  # the source's directory may push it out of the cache
+        parent = os.dup(parent)  # opening the target's directory may close it
         try:
             source, old_name = self._parent(target)
             self._create(
@@ -201,7 +200,7 @@ class Tree:
     }
 
     def _create(self, name: bytes, parent: int, make: Callable[[], _T]) -> _T:
-        """Make a file; one that a layer has listed at the same path before is removed."""
+        """Create a file. It replaces a file that was already at its path."""
         try:
             return make()
         except FileExistsError:
@@ -210,7 +209,7 @@ class Tree:
 
 
 def _write_sparse(fd: int, entry: Entry, body: Body) -> None:
-    """Write the extents to their positions and leave the holes."""
+    """Write the data of a sparse file to its positions, and leave the holes."""
     file = sparse_file(entry, body)
     os.ftruncate(fd, file.size)
     for offset, piece in file.pieces():
@@ -220,12 +219,13 @@ def _write_sparse(fd: int, entry: Entry, body: Body) -> None:
 
 @contextlib.contextmanager
 def tree_errors(path: bytes | None = None) -> Iterator[None]:
-    """Turn what the file system reports into a SinkError with the entry's path."""
+    """Turn errors of the file system into a SinkError with the entry's path."""
     try:
         yield
     except OSError as error:
         raise failed(error).at(path=path) from error
     except OverflowError as error:
-        raise SinkError("its time is more than this system can hold").at(path=path) from error
+        raise SinkError("its time is out of range for this system").at(path=path) from error
     except SinkError as error:
-        raise error.at(path=path) from error.__cause__
+        error.at(path=path)
+        raise

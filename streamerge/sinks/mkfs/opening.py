@@ -57,7 +57,8 @@ def _check_owners(tool: MkfsTool, options: FilesystemOptions) -> None:
         return
     raise SinkError(
         f"{tool.name} {tool.version_text} cannot read tars, and only root can set the owners of files in a directory; "
-        f"run 'fakeroot streamerge …' or install a newer {tool.name}; to own all files yourself, use --no-same-owner"
+        f"run the program under fakeroot or install a newer {tool.name}",
+        setting="same_owner",
     )
 
 
