@@ -58,15 +58,14 @@ ExtentList = Sequence[int]
 
 
 class _File(NamedTuple):
-    """A layer's file, as it was when the first of its extents came; numbers count up."""
+    """A layer's file; numbers count up."""
 
     handle: FileHandle
     number: int
-    stamp: tuple[int, ...]
 
     def check(self) -> None:
-        """Raise SinkError if the file is no longer what the merge has looked at."""
-        if self.handle.stamp() != self.stamp:
+        """Raise SinkError if the file is no longer what it was when it was opened."""
+        if self.handle.stamp() != self.handle.first_stamp:
             raise layer_changed()
 
 
@@ -161,7 +160,7 @@ class Pool:
         """Keep a layer's file open while there are jobs that need it."""
         if self._file is None or self._file.handle is not handle:
             number = self._file.number + 1 if self._file is not None else 0
-            self._file = _File(handle, number, handle.stamp())
+            self._file = _File(handle, number)
         return self._file
 
     def _start(self) -> bool:

@@ -115,7 +115,7 @@ class TestTheProcess:
             os.kill(stream._child._pid, number)
             for _ in range(50):
                 assert stream.read()
-            assert stream.runs
+            assert stream.is_running
 
     def test_ends_when_its_parent_is_killed(self) -> None:
         script = (

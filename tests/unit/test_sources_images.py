@@ -29,7 +29,7 @@ from streamerge import (
 )
 from streamerge import Image as Opened
 from streamerge.interfaces import Stream
-from streamerge.sources.fileblob import Extent
+from streamerge.sources.blob import Blob
 from tests.support.images import (
     LAYER,
     MANIFEST,
@@ -491,6 +491,7 @@ class TestVerification:
     def test_is_done_once(self, packing: str, tmp_path: Path) -> None:
         """Until a layer was read to its end, nothing of it can be skipped unread; then nothing is hashed again."""
         layer = opened(oci_layout(Image().layer(BASE, packing)), tmp_path).layers[0]
+        assert isinstance(layer, BlobLayer)
         first = layer.open()
         assert not first.seeks
         first.read()
@@ -498,7 +499,7 @@ class TestVerification:
         assert not is_verified(layer)
         assert not layer.open().seeks
         read_all(layer.open())
-        layer.vouch()
+        layer.mark_verified()
         assert is_verified(layer)
         assert layer.open().seeks is (packing == "")
 
@@ -513,7 +514,7 @@ class TestVerification:
         image = Image().layer(twice).layer(Layer().file(b"y", b"new"))
         found = opened(oci_layout(image), tmp_path)
         assert merged(found, Options(rescan=rescan)) == merge_tars(image.tars, Options(rescan=rescan))
-        assert all(layer.verified for layer in found.layers)
+        assert all(isinstance(layer, BlobLayer) and layer.verified for layer in found.layers)
 
     def test_a_missing_blob(self, tmp_path: Path) -> None:
         place = oci_layout(GZIP).without(blob_path(digest_of(GZIP.layers[0].data)))
@@ -735,6 +736,7 @@ def test_layers_may_arrive_one_by_one(tmp_path: Path) -> None:
     image = opened(oci_layout(GZIP), tmp_path)
     asked: list[int] = []
     for layer in image.layers:
+        assert isinstance(layer, BlobLayer)
         asking(layer, asked)
     merged(image)
     assert asked[:2] == [1, 0]
@@ -743,7 +745,7 @@ def test_layers_may_arrive_one_by_one(tmp_path: Path) -> None:
 def asking(layer: BlobLayer, asked: list[int]) -> None:
     find = layer.find
 
-    def noted() -> Extent:
+    def noted() -> Blob:
         asked.append(layer.index)
         return find()
 

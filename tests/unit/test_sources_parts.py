@@ -12,6 +12,7 @@ from streamerge import DigestMismatch, ImageError, LayerError, StreamergeError, 
 from streamerge.codecs import Codec
 from streamerge.digest import Digest, Expected, Hasher, check, checked
 from streamerge.sources.archive import Archive
+from streamerge.sources.blob import read_document
 from streamerge.sources.documents import Config, Descriptor, Index, Manifest, Platform, SavedImage, decode_document
 from streamerge.sources.filestore import Directory, safe_name
 from streamerge.sources.media import DocumentKind, document_kind, kind_of, layer_type
@@ -276,7 +277,7 @@ class TestPlaces:
         for name in ("a/b", "l", "./a//b"):
             found = place.find(name)
             assert found is not None
-            assert found.document(5) == b"hello"
+            assert read_document(found, 5) == b"hello"
         assert place.find("a/c") is None
         assert place.find("a/b/c") is None
 
@@ -305,7 +306,7 @@ class TestPlaces:
         (tmp_path / "loop").symlink_to("loop")
         for name in ("fifo", "dir", "loop"):
             with pytest.raises(LayerError, match=name):
-                _ = (found := Directory(str(tmp_path)).find(name)) and found.document(10_000)
+                _ = (found := Directory(str(tmp_path)).find(name)) and read_document(found, 10_000)
 
     def test_a_limit_is_looked_at_before_reading(self, tmp_path: Path) -> None:
         with open(tmp_path / "huge", "wb") as file:
@@ -313,7 +314,7 @@ class TestPlaces:
         found = Directory(str(tmp_path)).find("huge")
         assert found is not None
         with pytest.raises(ImageError, match="1,099,511,627,776 bytes"):
-            found.document(100)
+            read_document(found, 100)
 
 
 def archive(place: Place | bytes, directory: Path) -> Archive:
@@ -329,7 +330,7 @@ class TestArchive:
         for name in ("a/b", "h/h", "l/m", "n"):
             extent = found.find(name)
             assert extent is not None
-            assert extent.document(9) == b"new"
+            assert read_document(extent, 9) == b"new"
         assert found.find("nothing") is None
 
     @pytest.mark.parametrize("target", ["../../x", "/etc/passwd", "../.."])
@@ -365,7 +366,7 @@ class TestArchive:
         extent = found.find("a")
         del found
         assert extent is not None
-        assert extent.document(1) == b"x"
+        assert read_document(extent, 1) == b"x"
         del extent
         assert still_open() == before
 
