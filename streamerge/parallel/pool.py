@@ -58,15 +58,14 @@ ExtentList = Sequence[int]
 
 
 class _File(NamedTuple):
-    """A layer's file, and its stamp when its first extent was queued. Later files have higher numbers."""
+    """A layer's file; numbers count up."""
 
     handle: FileHandle
     number: int
-    stamp: tuple[int, ...]
 
     def check(self) -> None:
-        """Raise SinkError if the file has changed since then."""
-        if self.handle.stamp() != self.stamp:
+        """Raise SinkError if the file is no longer what it was when it was opened."""
+        if self.handle.stamp() != self.handle.first_stamp:
             raise layer_changed()
 
 
@@ -161,7 +160,7 @@ class Pool:
         """Return the record of a layer's file, which keeps the file open while jobs need it."""
         if self._file is None or self._file.handle is not handle:
             number = self._file.number + 1 if self._file is not None else 0
-            self._file = _File(handle, number, handle.stamp())
+            self._file = _File(handle, number)
         return self._file
 
     def _start(self) -> bool:

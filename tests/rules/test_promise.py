@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamerge import FormatError, LayerError, Options, Report, Stream, StreamergeError, TarSink, merge
+from streamerge import FormatError, LayerError, Options, Report, Stream, StreamergeError, TarSink, UsageError, merge
 from tests.support.judges import described, tars
 from tests.support.layers import Dialect, Layer
 from tests.support.merged import BytesLayer, BytesOutput, merge_tars
@@ -216,6 +216,12 @@ class TestAllOrNothing:
 
     def test_no_layers(self) -> None:
         assert described(from_tar(merge_tars([]))) == {}
+
+    def test_no_layers_that_are_no_images(self) -> None:
+        output = BytesOutput()
+        with pytest.raises(UsageError, match="no layers"):
+            merge([], TarSink(output))
+        assert (output.data, output.discarded) == (None, True)
 
 
 class TestErrorsNameTheLayer:

@@ -127,7 +127,7 @@ class TestADirectoryAgainIsNoEvent:
 
 
 class TestWhereItCannotBeTakenBack:
-    """If the output is a pipe, it is an error that names layer, path and --rescan, which reads the headers first."""
+    """To a pipe it is an error that names layer, path and ``rescan``, which reads headers first from the start."""
 
     LAYERS = tars([Layer().file(b"old"), TWICE, Layer().file(b"new")])
 
@@ -139,9 +139,9 @@ class TestWhereItCannotBeTakenBack:
         if reopenable and rewinds:
             assert from_tar(merge_tars(self.LAYERS, options))[b"a"].content == b"2"
             return
-        with pytest.raises(LayerError, match=r"layer 1 .1.tar.: a: .*twice.*--rescan") as caught:
+        with pytest.raises(LayerError, match=r"layer 1 .1.tar.: a: .*twice.*cannot be taken back") as caught:
             merge_tars(self.LAYERS, options, reopenable=reopenable, rewinds=rewinds)
-        assert (caught.value.path, caught.value.index) == (b"a", 1)
+        assert (caught.value.path, caught.value.index, caught.value.setting) == (b"a", 1, "rescan")
 
     @pytest.mark.parametrize("reopenable", [True, False])
     @pytest.mark.parametrize("rewinds", [True, False])

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from streamerge import DirectorySink, Options, SinkError, StreamergeError, merge
-from streamerge.sinks import directory, replace
+from streamerge.sinks.directory import replace
+from streamerge.sinks.directory import sink as directory
 from tests.support import tree
 from tests.support.command import UNCOUNTED, Done, finished, run, start
 from tests.support.layers import Layer

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from streamerge import SinkError, layer_files, merge, open_filesystem
+from streamerge import SinkError, fileio, layer_files, merge, open_filesystem
 from streamerge.cli import main as cli
 from streamerge.errors import UsageError
-from streamerge.sinks import output as output_module
 from streamerge.sinks.mkfs import image as image_module
 from streamerge.sinks.mkfs.commands import Command
 from streamerge.sinks.mkfs.image import ImageFile
@@ -344,7 +343,7 @@ def test_an_image_is_on_disk_before_it_appears(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(image_module, "_fsync", noted("pages", flush))
     monkeypatch.setattr(os, "replace", noted("name", replace))
-    monkeypatch.setattr(output_module, "fsync_name", lambda path: steps.append(f"directory of {path}"))
+    monkeypatch.setattr(fileio, "fsync_name", lambda path: steps.append(f"directory of {path}"))
     image = ImageFile(str(tmp_path / "image"), "mkfs.erofs", fsync=fsync)
     Path(image.partial).write_bytes(b"image")
     image.commit()

@@ -6,11 +6,11 @@ import click
 import pytest
 
 from streamerge.cli.arguments import id_map, patterns, size, source_date_epoch
-from streamerge.cli.main import command
+from streamerge.cli.merge_command import merge_command
 from streamerge.errors import SinkError
 
-CONTEXT = click.Context(command)
-OPTION = next(option for option in command.params if option.name == "uid_map")
+CONTEXT = click.Context(merge_command)
+OPTION = next(option for option in merge_command.params if option.name == "uid_map")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from streamerge import Report, StreamergeError, TarSink, Whiteouts
 from streamerge import merge as merge_layers
-from streamerge.engine.scan import Counts, ScanHooks, files_of, scan
+from streamerge.engine.scan import ScanHooks, scan
+from streamerge.observe import Counts
 from streamerge.rules.placing import MergedTree
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
+from streamerge.tar.runs import split_run
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer
 from tests.support.merged import BytesLayer, BytesOutput
 from tests.support.merged import options as merged_options
@@ -196,12 +198,12 @@ class TestWhiteouts:
         assert_same([newer.tar(), self.BASE.tar()], whiteouts=style)
 
 
-class TestFilesOf:
+class TestSplitRun:
     def test_a_run_taken_apart_again(self) -> None:
         long = b"d" * 90 + b"/" + b"e" * 60 + b"/f"
         layer = Layer().file(b"a", b"1" * 700).file(b"d/b").file(b"d/c", b"2" * 512).file(long, b"3")
         run = layer.tar(Dialect.USTAR)[: 512 * 8]
-        found = [(path, path[cut:], bytes(body)) for path, cut, _, body in files_of(memoryview(run))]
+        found = [(path, path[cut:], bytes(body)) for path, cut, _, body in split_run(memoryview(run))]
         assert found == [
             (b"a", b"a", b"1" * 700),
             (b"d/b", b"b", b""),
@@ -211,7 +213,7 @@ class TestFilesOf:
 
     def test_the_last_padding_may_be_missing(self) -> None:
         run = Layer().file(b"a", b"1").file(b"b", b"2" * 513).tar()[: 512 * 3 + 513]
-        assert [bytes(body) for *_, body in files_of(memoryview(run))] == [b"1", b"2" * 513]
+        assert [bytes(body) for *_, body in split_run(memoryview(run))] == [b"1", b"2" * 513]
 
 
 def test_hidden_entries_after_a_stepped_one_are_not_stepped() -> None:
@@ -234,5 +236,5 @@ def test_hidden_entries_after_a_stepped_one_are_not_stepped() -> None:
         return entry is not None and bool(view.decide(entry))
 
     counts = Counts()
-    scan(reader, view, ScanHooks(write=lambda data, offset: None, release=lambda: None, step=step), counts)
+    scan(reader, view, ScanHooks(write_run=lambda run: None, release=lambda: None, step=step), counts)
     assert (counts.hidden, steps) == (50, 2), "one xattr, the end"

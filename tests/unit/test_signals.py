@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from streamerge.signals import (
-    end_at_once,
     end_on_signals,
+    exit_on_interrupt,
     ignore_signals,
     point_of_no_return,
     raise_again,
@@ -88,11 +88,13 @@ class TestEndOnSignals:
 
 
 @pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
-def test_end_at_once(handler: signal.Handlers) -> None:
+def test_exit_on_interrupt(handler: signal.Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", codes.append)
     signal.signal(signal.SIGINT, handler)
-    end_at_once()
-    now = signal.getsignal(signal.SIGINT)
-    assert now is (signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)
+    exit_on_interrupt(130)
+    signal.raise_signal(signal.SIGINT)
+    assert codes == ([] if handler is signal.SIG_IGN else [130])
 
 
 class TestSignalsWait:
