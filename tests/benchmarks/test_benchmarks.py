@@ -214,6 +214,7 @@ def test_by_hand_refuses_root(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.user_namespaces
 @pytest.mark.parametrize("target", ["/run", "../../run"])
 def test_by_hand_refuses_layers_that_could_lead_out_of_the_tree(tmp_path: Path, target: str) -> None:
     """Where the listing was longer than a pipe holds, the first match of grep -q ended sed, and the check with it."""
@@ -227,6 +228,7 @@ def test_by_hand_refuses_layers_that_could_lead_out_of_the_tree(tmp_path: Path, 
 
 
 @pytest.mark.root
+@pytest.mark.mount_namespaces
 def test_a_symlink_of_the_image_does_not_lead_out_of_the_jail(tmp_path: Path) -> None:
     """The first version of by_hand.sh deleted the machine's files through `run -> /run` and a whiteout below it."""
     precious = tmp_path / "precious"

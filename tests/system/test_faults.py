@@ -553,6 +553,7 @@ def test_a_spool_on_a_full_disk(tmp_path: Path, disk: Path, output: Path, layer:
 
 
 @pytest.mark.root
+@pytest.mark.mount_namespaces
 def test_a_spool_without_any_place(tmp_path: Path, output: Path, layer: Path) -> None:
     """Not one directory that Python takes for temporary files can be written to."""
     hides = write(tmp_path / "hides.tar", Layer().dir(b"d").file(b"d/noise"))

@@ -371,6 +371,7 @@ def test_owners_need_root_where_the_tool_reads_a_directory(
 
 
 @pytest.mark.root
+@pytest.mark.loop
 def test_fakeroot(tmp_path: Path, need_tool: NeedTool) -> None:
     """Owners, devices and modes of an image that somebody makes who is not root."""
     for tool in ("fakeroot", "mke2fs", "debugfs"):
@@ -389,6 +390,7 @@ def test_fakeroot(tmp_path: Path, need_tool: NeedTool) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.loop
 def test_the_library(layer: Path, tmp_path: Path, need_tool: NeedTool) -> None:
     need_tool("mkfs.erofs")
     merge(layer_files([str(layer)]), open_filesystem(str(tmp_path / "image"), "erofs"))

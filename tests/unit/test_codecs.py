@@ -33,6 +33,7 @@ from streamerge.codecs import (
 from streamerge.codecs.feed import Feed
 from streamerge.codecs.zstd import FrameWalk
 from streamerge.errors import LayerError, UnsupportedMediaType
+from tests.support.needs import missing
 
 COMPRESSED = [codec for codec in Codec if codec is not Codec.NONE]
 SKIPPABLE = b"\x5a\x2a\x4d\x18\x07\0\0\0skipped"
@@ -597,7 +598,7 @@ def run_tool(command: str, data: bytes, file: Path) -> bytes:
     """Run ``command`` as a filter; it may name the file, which holds the same."""
     words = command.format(file=file).split()
     if not shutil.which(words[0]):
-        pytest.skip(f"{words[0]} is not installed")
+        missing(words[0], f"{words[0]} is not installed")
     file.write_bytes(data)
     return subprocess.run(words, input=data, capture_output=True, check=True).stdout
 
