@@ -13,6 +13,9 @@ __all__ = ["Command", "RootDirectory", "Settings", "debugfs_command", "ext4_comm
 _NAMESPACE = uuid.UUID("6f1dbd5c-7d0c-5e4b-9b0a-0d3c5b1f3a77")
 _LAST_SECOND = (1 << 32) - 1
 _LAST_SIGNED_SECOND = (1 << 31) - 1
+_EROFS_OPENS_PIPES = (1, 8, 7)
+"""The first mkfs.erofs that opens a pipe at /dev/stdin. Older ones resolve the name, which fails ("No such file or
+directory"; erofs-utils 1.7 to 1.8.6, mkfs/main.c), but read standard input if no source is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,14 @@ def from_tar(tool: Tool, image: str, settings: Settings, root: RootDirectory) ->
         own = ["--quiet", "--compressor", "gzip"]  # its progress would be a line for each file
         return Command([tool.path, *own, *settings.arguments, image], _epoch(settings.time or 0))
     if tool.kind == "mkfs.erofs":
-        return _erofs(tool, ["--tar=f"], image, "/dev/stdin", settings)
+        source = ["/dev/stdin"] if tool.version >= _EROFS_OPENS_PIPES else []
+        return _erofs(tool, ["--tar=f"], image, source, settings)
     return _squashfs(tool, image, settings, root)
 
 
 def from_tree(tool: Tool, image: str, tree: str, settings: Settings) -> Command:
     """The command that makes ``image`` of the directory ``tree``."""
-    return _erofs(tool, [], image, tree, settings)
+    return _erofs(tool, [], image, [tree], settings)
 
 
 def ext4_command(tool: Tool, image: str, source: str, settings: Settings, size: int, inodes: int) -> Command:
@@ -122,7 +126,7 @@ def _squashfs(tool: Tool, image: str, settings: Settings, root: RootDirectory) -
     return Command(argv, {"SOURCE_DATE_EPOCH": None}, progress=settings.progress)  # it would change files' times too
 
 
-def _erofs(tool: Tool, options: Sequence[str], image: str, source: str, settings: Settings) -> Command:
+def _erofs(tool: Tool, options: Sequence[str], image: str, source: Sequence[str], settings: Settings) -> Command:
     environment: dict[str, str | None] = {"SOURCE_DATE_EPOCH": None}  # it would also change the times of files
     fixed: list[str] = []
     if settings.time is not None:
@@ -133,7 +137,7 @@ def _erofs(tool: Tool, options: Sequence[str], image: str, source: str, settings
         else:  # -T would set all files' times, the variable those that are later
             environment = _epoch(_LAST_SECOND)
     quiet = [] if settings.progress else ["-d0"] if tool.version < (1, 5) else ["--quiet"]
-    argv = [tool.path, *options, *quiet, *fixed, *settings.arguments, image, source]
+    argv = [tool.path, *options, *quiet, *fixed, *settings.arguments, image, *source]
     return Command(argv, environment, progress=settings.progress)
 
 
