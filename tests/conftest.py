@@ -24,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-minutes", type=float, default=0, help="run each fuzz test for this long")
 
 
+def pytest_configure() -> None:
+    """A shell ignores Ctrl-C in what it starts in the background: tests of it would wait in vain."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
     """Whatever a test, or the command that it calls, makes of signals, the next one finds them as they were."""

@@ -283,6 +283,7 @@ def test_a_tree_as_deep_as_may_be(tmp_path: Path) -> None:
     subprocess.run(["rm", "-rf", tmp_path / "root"], check=True)
 
 
+@pytest.mark.slow
 def test_more_directories_than_descriptors(tmp_path: Path) -> None:
     """Directories are left and come back to; each path of 40 components, 300 of them, in turns."""
     layer = Layer()

@@ -324,6 +324,7 @@ def deep(count: int) -> Layer:
 TIGHT = dict(tight_stacks())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIGHT)
 def test_the_size_is_enough_and_not_much_more(tmp_path: Path, need_tool: NeedTool, name: str) -> None:
     need_tool("mke2fs")
@@ -342,6 +343,7 @@ def ext4_counts(image: Path) -> dict[str, int]:
     return {key: int(value) for key, value in pairs if value.strip().isdigit()}
 
 
+@pytest.mark.slow
 def test_room_is_left_where_asked(tmp_path: Path, need_tool: NeedTool) -> None:
     need_tool("mke2fs")
     paths = write_layers([TIGHT["one large file"]], tmp_path)

@@ -6,6 +6,7 @@ import functools
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,11 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     shutil.rmtree(directory / "store", ignore_errors=True)
 
 
+def skopeo_version() -> tuple[int, ...]:
+    said = subprocess.run(["skopeo", "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in re.findall(r"[0-9]+", said)[:2])
+
+
 @functools.cache
 def example_tars() -> tuple[bytes, ...]:
     return tuple(gzip.decompress(path.read_bytes()) for path in example_layers())
@@ -119,6 +125,8 @@ class TestSkopeo:
             source = f"docker-archive:{tmp_path}/plain.tar"
         name = {"oci": ":v1", "oci-archive": ":v1", "docker-archive": ":localhost/app:v1", "dir": ""}[transport]
         target = f"{transport}:{tmp_path}/image{name}"
+        if (transport, compression) == ("docker-archive", "zstd") and skopeo_version() >= (1, 18):
+            pytest.skip("skopeo puts no zstd into a docker-archive from 1.18 on")
         workshop("skopeo", "copy", "--dest-compress-format", compression, source, target)
         assert output_of(tmp_path, target) == expected
         assert output_of(tmp_path, tmp_path / "image") == expected
@@ -376,6 +384,7 @@ class TestInspect:
         assert "docker-archive:FILE" in text
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_no_images_size(tmp_path: Path) -> None:
     """A compressed archive of 200 MB goes through the spool, the hasher and the merge in small pieces."""
     big = Layer().file(b"big", os.urandom(1 << 20) * 200).tar()

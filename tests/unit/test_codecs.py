@@ -688,6 +688,7 @@ class TestEncode:
     def test_zstd_has_a_checksum(self) -> None:
         assert zstandard.get_frame_parameters(compress(Codec.ZSTD, SMALL)).has_checksum
 
+    @pytest.mark.slow
     @settings(max_examples=60, deadline=None)
     @given(
         pick=st.sampled_from([(codec, LEVELS[codec][0]) for codec in COMPRESSED] + [(Codec.LZ4, 3), (Codec.GZIP, 6)]),

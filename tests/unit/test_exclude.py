@@ -77,6 +77,7 @@ def _odd(pattern: str) -> bool:
     return re.search(r"[^/!*]\*\*", pattern) is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * settings().max_examples)
 @example(["a/**", "!a/b"], "a/b")
 @example(["!a/**", "b", "!a/**"], "a/b/a")

@@ -166,6 +166,7 @@ def test_pax_times_are_exact(nanoseconds: int) -> None:
 # --- the strict reader ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), dialect=st.sampled_from(Dialect), prefix=st.sampled_from([b"", b"./"]))
 def test_a_merged_tree_survives_being_written_and_read(data: st.DataObject, dialect: Dialect, prefix: bytes) -> None:
@@ -379,6 +380,7 @@ def test_implicit_directories_take_the_metadata_still_in_view() -> None:
     assert model.merge([Layer().file(b"d"), Layer().whiteout(b"d/x")])[b"d"].kind is Kind.DIR
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), mode=st.sampled_from(["oci", "overlay", "any"]), dialect=st.sampled_from(Dialect))
 def test_valid_stacks_are_valid_and_can_be_written(data: st.DataObject, mode: str, dialect: Dialect) -> None:

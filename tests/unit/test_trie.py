@@ -123,6 +123,7 @@ def placed(merge: Merge, view: LayerView, stream: Stream) -> None:
 class TestStorms:
     """After every entry of random stacks all invariants hold, also where the layer is refused half way."""
 
+    @pytest.mark.slow
     @given(stacks(valid=False), st.booleans())
     def test_invariants(self, layers: list[Layer], any_order: bool) -> None:
         merge = Merge(any_order=any_order)
@@ -138,6 +139,7 @@ class TestStorms:
         assert len(set(unlisted)) == len(unlisted)
         assert all(node.written for _, node in directories(merge.root))
 
+    @pytest.mark.slow
     @given(stacks(dialect=Dialect.GNU))
     def test_what_shows_is_what_the_trie_says(self, layers: list[Layer]) -> None:
         merge = Merge()

@@ -75,11 +75,14 @@ def whole_file(entry: Entry, body: Iterable[Piece]) -> tuple[Entry, Iterator[Pie
 def _with_time(
     entry: Entry, header: bytes, records: dict[bytes, bytes], keeps: Keeps
 ) -> tuple[bytes, dict[bytes, bytes]]:
-    """Header and records with the time that the file system can hold which is next to the entry's."""
+    """Header and records with the time that the file system can hold which is next to the entry's.
+
+    A fraction gets all nine digits: mkfs.erofs 1.7 to 1.9.1 reads ".5" as five nanoseconds (erofs-utils, lib/tar.c).
+    """
     seconds, fraction = divmod(mtime(entry), _SECOND)
     kept = min(max(seconds, keeps.earliest), keeps.latest)
     if kept == seconds and fraction and keeps.fractions:
-        records[b"mtime"] = entry.records[b"mtime"]
+        records[b"mtime"] = b"%d.%09d" % (seconds, fraction) if seconds >= 0 else entry.records[b"mtime"]
     elif 0 <= kept < 1 << 33:
         header = header[:136] + b"%011o\0" % kept + header[148:]
     else:
