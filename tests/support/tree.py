@@ -196,10 +196,10 @@ def _opening(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
         status = os.lstat(path)
         directory = stat.S_ISDIR(status.st_mode)
         needed = 0o700 if directory else 0o400
-        if status.st_uid == os.geteuid() and (directory or stat.S_ISREG(status.st_mode)):
-            if status.st_mode & needed != needed:
-                os.chmod(path, stat.S_IMODE(status.st_mode) | needed)
-                yield name, status
+        ours = status.st_uid == os.geteuid() and (directory or stat.S_ISREG(status.st_mode))
+        if ours and status.st_mode & needed != needed:
+            os.chmod(path, stat.S_IMODE(status.st_mode) | needed)
+            yield name, status
         if directory:
             pending += (name + b"/" + entry if name else entry for entry in os.listdir(path))
 
