@@ -364,9 +364,10 @@ def test_owners_need_root_where_the_tool_reads_a_directory(
     place.mkdir()
     for directory in (place, tools.directory):
         directory.chmod(0o777)
-    for directory in tmp_path.parents[:2]:
+    for directory in (tmp_path, *tmp_path.parents):
         directory.chmod(0o755)
-    tmp_path.chmod(0o755)
+        if directory.name.startswith("pytest-of-"):
+            break
     done = run_as(NOBODY, layer, "-o", place / "image.erofs", env=tools.env)
     done.assert_failed("only root can give", "fakeroot", "--no-same-owner")
     assert list(place.iterdir()) == []
