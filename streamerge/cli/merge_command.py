@@ -42,7 +42,7 @@ input.
   docker save alpine | streamerge docker-archive:- -o rootfs/
   streamerge layers/*.tar -o rootfs.tar
   streamerge base.tar.gz app.tar.zst -o rootfs.tar.gz
-  streamerge layers/*.tar.gz -o - | mkfs.erofs --tar=f rootfs.erofs /dev/stdin
+  streamerge layers/*.tar.gz -o - | mkfs.erofs --tar=f rootfs.erofs
   streamerge base.tar <(curl -s https://example.org/app.tar.gz) -o rootfs.tar
   streamerge layers/*.tar -o rootfs/
   streamerge oci:layout:latest -o root.squashfs

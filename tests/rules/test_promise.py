@@ -51,6 +51,7 @@ class TestOrder:
         layer = Layer().dir(b"").dir(b"d").file(b"d/a", b"x" * 700).symlink(b"d/s", b"a").link(b"d/l", b"d/a")
         assert merge_tars([layer.tar()]).startswith(layer.tar(end=False))
 
+    @pytest.mark.slow
     @given(stacks(), st.booleans())
     def test_of_any_stack(self, layers: list[Layer], reopenable: bool) -> None:
         """``from_tar`` asserts all of it: names once, parents first, targets first, a root."""
@@ -95,6 +96,7 @@ class TestSameBytes:
 
     STACK = tars([BASE, LATE, Layer().file(b"d/e/f", b"new").file(b"big", b"b" * 100_000), Layer().whiteout(b"d/old")])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("plain", [True, False])
     @pytest.mark.parametrize("reopenable", [True, False])
     @pytest.mark.parametrize("chunk", [1, 7, 512, 513, 4096, 1 << 20])

@@ -423,6 +423,7 @@ def swapping(above: Path, canary: Canary) -> Iterator[list[int]]:
         thread.join()
 
 
+@pytest.mark.slow
 @HOT
 def test_a_neighbour_who_swaps_directories_for_symlinks(canary: Canary, above: Path, plain: bool) -> None:
     """Whatever the merge makes of that, it makes it in its own tree."""

@@ -33,6 +33,7 @@ from streamerge.codecs import (
 from streamerge.codecs.feed import Feed
 from streamerge.codecs.zstd import FrameWalk
 from streamerge.errors import LayerError, UnsupportedMediaType
+from tests.support.needs import missing
 
 COMPRESSED = [codec for codec in Codec if codec is not Codec.NONE]
 SKIPPABLE = b"\x5a\x2a\x4d\x18\x07\0\0\0skipped"
@@ -596,7 +597,7 @@ def run_tool(command: str, data: bytes, file: Path) -> bytes:
     """The output of ``command``, used as a filter. It may name ``file``, which has the same content."""
     words = command.format(file=file).split()
     if not shutil.which(words[0]):
-        pytest.skip(f"{words[0]} is not installed")
+        missing(words[0], f"{words[0]} is not installed")
     file.write_bytes(data)
     return subprocess.run(words, input=data, capture_output=True, check=True).stdout
 
@@ -686,6 +687,7 @@ class TestEncode:
     def test_zstd_has_a_checksum(self) -> None:
         assert zstandard.get_frame_parameters(compress(Codec.ZSTD, SMALL)).has_checksum
 
+    @pytest.mark.slow
     @settings(max_examples=60, deadline=None)
     @given(
         pick=st.sampled_from([(codec, LEVELS[codec][0]) for codec in COMPRESSED] + [(Codec.LZ4, 3), (Codec.GZIP, 6)]),

@@ -147,6 +147,7 @@ def everyday_layers(draw: st.DrawFn) -> Layer:
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("enough")
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.one_of(stacks(dialect=Dialect.GNU), st.lists(everyday_layers(), min_size=1, max_size=3)))

@@ -56,15 +56,18 @@ def assert_same(layers: Sequence[bytes], chunk: int = 1 << 16, whiteouts: Whiteo
 
 
 class TestTheSameAsStep:
+    @pytest.mark.slow
     @settings(max_examples=80)
     @given(stacks(), st.sampled_from([100, 512, 700, 1 << 16]))
     def test_for_any_stack(self, layers: list[Layer], chunk: int) -> None:
         assert_same([layer.tar() for layer in layers], chunk)
 
+    @pytest.mark.slow
     @given(stacks(valid=False, dialect=Dialect.GNU))
     def test_for_stacks_that_are_refused(self, layers: list[Layer]) -> None:
         assert_same([layer.tar(Dialect.GNU) for layer in layers])
 
+    @pytest.mark.slow
     @given(st.data())
     def test_for_damaged_layers(self, data: st.DataObject) -> None:
         """The padding is left whole: see test_promise, test_whatever_stands_in_the_padding."""
@@ -73,6 +76,7 @@ class TestTheSameAsStep:
         newer = data.draw(st.sampled_from([Layer(), Layer().file(b"d/a"), Layer().opaque(b"d")]))
         assert_same([hurt, newer.tar()])
 
+    @pytest.mark.slow
     @given(st.integers(0, 511), st.integers(0, 255), st.integers(1, 4))
     @example(at=156, value=ord("7"), number=1)
     @example(at=124, value=0x80, number=1)

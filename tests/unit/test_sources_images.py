@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -214,7 +215,9 @@ class on_pipe:  # noqa: N801 - a context manager
 
     def __enter__(self) -> Path:
         os.mkfifo(self._path)
-        self._child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of other threads, which pytest-xdist has
+            self._child = os.fork()
         if not self._child:
             with open(self._path, "wb") as fifo:
                 fifo.write(self._data)

@@ -136,6 +136,7 @@ class TestFed:
                 assert (entry.path, entry.offset, b"".join(reader.body())) == (path, offset, body)
 
 
+@pytest.mark.slow
 @given(stacks(max_layers=1), st.integers(1, 2000), st.integers(0, 3))
 def test_any_layer_in_any_chunks(layers: list[Layer], size: int, prefix: int) -> None:
     data = layers[0].tar(prefix=[b"", b"./", b"/", b".//"][prefix])

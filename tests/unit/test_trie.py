@@ -123,6 +123,7 @@ def decide_all(tree: MergedTree, view: LayerView, stream: Stream) -> None:
 class TestRandomLayers:
     """All invariants hold after every entry of random stacks, even if a layer is refused half way."""
 
+    @pytest.mark.slow
     @given(stacks(valid=False), st.booleans())
     def test_invariants(self, layers: list[Layer], any_order: bool) -> None:
         tree = MergedTree(any_order=any_order)
@@ -138,6 +139,7 @@ class TestRandomLayers:
         assert len(set(unlisted)) == len(unlisted)
         assert all(node.written for _, node in directories(tree.root))
 
+    @pytest.mark.slow
     @given(stacks(dialect=Dialect.GNU))
     def test_what_shows_is_what_the_trie_says(self, layers: list[Layer]) -> None:
         tree = MergedTree()
