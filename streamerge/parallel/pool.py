@@ -57,11 +57,12 @@ ExtentList = Sequence[int]
 """Extents of one file: start, size, start, size, …"""
 
 
-class _File(NamedTuple):
-    """A layer's file; numbers count up."""
+class _File:
+    """A layer's file; later files have higher numbers."""
 
-    handle: FileHandle
-    number: int
+    def __init__(self, handle: FileHandle, number: int) -> None:
+        self.handle = handle
+        self.number = number
 
     def check(self) -> None:
         """Raise SinkError if the file is no longer what it was when it was opened."""
@@ -86,10 +87,13 @@ CountRefused = Callable[[], Counter[str]]
 """Returns the counts of what was refused; workers send what they have added to it."""
 
 
-class _Work(NamedTuple):
-    fetch: Fetch
-    make: Make
-    refused: CountRefused
+class _Work:
+    """What the workers can do."""
+
+    def __init__(self, fetch: Fetch, make: Make, refused: CountRefused) -> None:
+        self.fetch = fetch
+        self.make = make
+        self.refused = refused
 
 
 def no_op(_run: memoryview) -> None:
