@@ -82,7 +82,8 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
     In the inner loop, ``break`` leaves an entry to the slow path.
     """
     sums, plain, fields = expected_sums, _PlainNumbers(), _FIELDS
-    write_run, step, keep_hidden, enter, add = hooks.write_run, hooks.step, hooks.keep_hidden, hooks.enter, hooks.add
+    step, keep_hidden, enter, add = hooks.step, hooks.keep_hidden, hooks.enter, hooks.add
+    flush = reader.run_writer(hooks.write_run)
     needs_whole_files = enter is not None and reader.extent is None
     walked, shown = view.walked, view.leaf_written
     by_name = view.tree.whiteouts is not Whiteouts.OVERLAY
@@ -94,10 +95,6 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
     run = stop = pos  # buf[run:stop] is kept and not yet written
     written = hidden = hidden_bytes = 0  # not yet added to ``counts``
     same_owner = same_mtime = b""  # the number fields of the last entry, known to be plain
-
-    def flush(run: int, stop: int) -> None:
-        if run < stop:
-            write_run(reader.run(run, stop))
 
     while True:
         while end - pos >= BLOCK:

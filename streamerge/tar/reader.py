@@ -34,7 +34,7 @@ Globals = list[tuple[int, dict[bytes, bytes]]]
 WriteRun = Callable[[Run], None]
 """Takes the next piece of tar."""
 
-_new = tuple.__new__  # a named tuple in half the time: a fragmented layer has a run for every third entry
+_new = tuple.__new__  # makes a named tuple in half the time
 _EVERYTHING = 1 << 62
 _WORTH_FETCHING = 1 << 17
 """Bytes from which on a sink may fetch a body from the layer's file itself."""
@@ -150,6 +150,23 @@ class TarReader:
             return _new(Run, (data, None))
         file, position, _ = self.extent
         return _new(Run, (data, _new(Extent, (file, position + self.base + start, stop - start))))
+
+    def run_writer(self, write_run: WriteRun) -> Callable[[int, int], None]:
+        """Return a function that writes ``buf[start:stop]`` as a run, unless it is empty.
+
+        It does what :meth:`run` does in one call less: a fragmented layer has a run for every third entry.
+        """
+        if self.extent is None:
+            file, position = None, 0
+        else:
+            file, position, _ = self.extent
+
+        def write(start: int, stop: int) -> None:
+            if start < stop:
+                extent = _new(Extent, (file, position + self.base + start, stop - start)) if file is not None else None
+                write_run(_new(Run, (memoryview(self.buf)[start:stop], extent)))
+
+        return write
 
     def unread_run(self, offset: int, size: int) -> Run:
         """Return ``size`` bytes of the layer, from ``offset`` on, as a run that is not read here."""
