@@ -17,8 +17,9 @@ from streamerge.observe import Counts
 from streamerge.options import Whiteouts
 from streamerge.rules.placing import Decision, LayerView, fingerprint
 from streamerge.rules.trie import SEALED, Child
+from streamerge.tar.buffer import WriteRun
 from streamerge.tar.header import BLOCK, adler32, expected_sums
-from streamerge.tar.reader import TarReader, WriteRun
+from streamerge.tar.reader import TarReader
 
 __all__ = ["ScanHooks", "scan"]
 

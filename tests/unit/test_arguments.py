@@ -41,11 +41,13 @@ def test_what_is_no_size(text: str) -> None:
 )
 def test_maps(texts: tuple[str, ...], mapped: dict[int, int]) -> None:
     found = id_map(CONTEXT, OPTION, texts)
+    assert found is not None
     assert {number: found(number) for number in mapped} == mapped
 
 
 def test_an_id_in_no_range() -> None:
     found = id_map(CONTEXT, OPTION, ("0:1000:1", "10:2000:5"))
+    assert found is not None
     for number in (1, 9, 15):
         with pytest.raises(SinkError, match=f"holds the id {number}$"):
             found(number)

@@ -13,7 +13,8 @@ from streamerge.sinks.mkfs.commands import Command, RootDirectory, TreeSummary
 from streamerge.sinks.mkfs.erofs import MkfsErofs
 from streamerge.sinks.mkfs.ext4 import Mke2fs, debugfs_command
 from streamerge.sinks.mkfs.ext4_size import Ext4Size
-from streamerge.sinks.mkfs.options import FILESYSTEMS, Console, FilesystemOptions
+from streamerge.sinks.formats import FILESYSTEMS
+from streamerge.sinks.mkfs.options import Console, FilesystemOptions
 from streamerge.sinks.mkfs.registry import TOOLS, choose_tool
 from streamerge.sinks.mkfs.squashfs import Mksquashfs, Sqfstar, Tar2sqfs
 from streamerge.sinks.mkfs.tools import MkfsTool, TreeReadingTool, find_program, parse_version
