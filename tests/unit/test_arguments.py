@@ -8,6 +8,7 @@ import pytest
 from streamerge.cli.arguments import id_map, patterns, size, source_date_epoch
 from streamerge.cli.merge_command import merge_command
 from streamerge.errors import SinkError
+from streamerge.sinks.directory.ownership import IdMap
 
 CONTEXT = click.Context(merge_command)
 OPTION = next(option for option in merge_command.params if option.name == "uid_map")
