@@ -38,7 +38,7 @@ class TarSink(AbortOnExit, RunSink):
         self._pending = 0
         self._size = 0
         self._pool = Pool(workers, fetch=output.fetch) if isinstance(output, FileOutput) else None
-        if self._pool is not None and self._pool.has_workers:
+        if self._pool is not None:
             self.takes |= Takes.EXTENTS
 
     def set_check(self, check: Check) -> None:
