@@ -9,11 +9,11 @@ import pytest
 
 from streamerge import SinkError
 from streamerge.errors import UsageError
+from streamerge.sinks.formats import FILESYSTEMS
 from streamerge.sinks.mkfs.commands import Command, RootDirectory, TreeSummary
 from streamerge.sinks.mkfs.erofs import MkfsErofs
 from streamerge.sinks.mkfs.ext4 import Mke2fs, debugfs_command
 from streamerge.sinks.mkfs.ext4_size import Ext4Size
-from streamerge.sinks.formats import FILESYSTEMS
 from streamerge.sinks.mkfs.options import Console, FilesystemOptions
 from streamerge.sinks.mkfs.registry import TOOLS, choose_tool
 from streamerge.sinks.mkfs.squashfs import Mksquashfs, Sqfstar, Tar2sqfs
