@@ -147,22 +147,21 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
             if flag == _DIRECTORY:
                 if here is _NOWHERE and walked.get(name[:cut]) is not SEALED:
                     break
-                if view.decide_directory(name, fingerprint(header), reader.base + pos) is Decision.KEEP:
-                    written += 1
-                    if add is not None:
-                        flush(run, stop)
-                        run = stop = body
-                        add(name, header)
-                    else:
-                        if pos != stop:
-                            flush(run, stop)
-                            run = pos
-                        stop = body
-                    if view.tree.has_released:
-                        flush(run, stop)
-                        run = stop
-                        hooks.release()
-                pos = body
+                if view.decide_directory(name, fingerprint(header), reader.base + pos) is not Decision.KEEP:
+                    pos = body
+                    continue
+                written += 1
+                if pos != stop or add is not None:
+                    flush(run, stop)
+                    run = pos
+                pos = stop = body
+                if add is not None:
+                    run = body
+                    add(name, header)
+                if view.tree.has_released:
+                    flush(run, stop)
+                    run = stop
+                    hooks.release()
                 continue
             if here is not _NOWHERE and base not in children:
                 if needs_whole_files and size > end - body:

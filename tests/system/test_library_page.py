@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from streamerge.codecs import Codec, encode
 from tests.support.images import Image, oci_layout
 from tests.support.layers import Layer
+from tests.support.needs import missing
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 EXAMPLES = re.findall(r"^## (.+?)$|^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
@@ -50,7 +52,8 @@ def test_there_is_one_for_each_subject() -> None:
 
 
 def test_mypy_accepts_all_of_it(tmp_path: Path) -> None:
-    pytest.importorskip("mypy", reason="mypy is not installed")
+    if importlib.util.find_spec("mypy") is None:
+        missing("mypy", "mypy is not installed")
     for number, (_, code) in enumerate(examples()):
         (tmp_path / f"example_{number}.py").write_text(code)
     done = subprocess.run(
