@@ -52,6 +52,11 @@ class Mke2fs(TreeReadingTool):
         """Whether the installed program reads a tar from a pipe. Cost: may run it once. Raises SinkError."""
         return self.version_reads_tars and self._has_libarchive()
 
+    @property
+    def how_to_read_tars(self) -> str:
+        """What to install so that the tool can read tars: newer versions load libarchive for it."""
+        return "install libarchive (libarchive13t64 in Debian)" if self.version_reads_tars else super().how_to_read_tars
+
     def tar_capabilities(self, options: FilesystemOptions) -> Capabilities:
         """What an image made from a tar can store."""
         return EXT4_TAR

@@ -58,7 +58,7 @@ def _check_owners(tool: MkfsTool, options: FilesystemOptions) -> None:
         return
     raise SinkError(
         f"{tool.name} {tool.version_text} cannot read tars, and only root can set the owners of files in a directory; "
-        f"run the program under fakeroot or install a newer {tool.name}",
+        f"run the program under fakeroot or {tool.how_to_read_tars}",
         setting="same_owner",
     )
 

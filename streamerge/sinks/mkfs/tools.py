@@ -82,6 +82,11 @@ class MkfsTool(ABC):
         """Whether the installed program reads a tar from a pipe. Cost: may run it once. Raises SinkError."""
         return self.version_reads_tars
 
+    @property
+    def how_to_read_tars(self) -> str:
+        """What to install so that the tool can read tars."""
+        return f"install a newer {self.name}"
+
     @abstractmethod
     def tar_capabilities(self, options: FilesystemOptions) -> Capabilities:
         """What an image made from a tar can store."""

@@ -299,3 +299,10 @@ def test_uuids_follow_the_time() -> None:
 
 def test_there_is_a_tool_for_every_file_system_that_may_be_asked_for() -> None:
     assert tuple(TOOLS) == FILESYSTEMS
+
+
+def test_what_to_install_for_tars() -> None:
+    """Debian 13's mke2fs is new enough, but Debian does not install libarchive with it."""
+    assert Mke2fs("mke2fs", (1, 47, 0)).how_to_read_tars == "install a newer mke2fs"
+    assert "libarchive" in Mke2fs("mke2fs", (1, 47, 2)).how_to_read_tars
+    assert MkfsErofs("mkfs.erofs", (1, 5)).how_to_read_tars == "install a newer mkfs.erofs"
