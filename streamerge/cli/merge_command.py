@@ -69,9 +69,9 @@ its target. The output appears only when it is complete. The same layers always 
     required=True,
     metavar="FILE|DIR/",
     help="Where to write the merged root filesystem. A name that ends in '/', or an existing directory, is a "
-    "directory; '-' is standard output. The suffix sets the format: .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz or .tar.bz2 for a "
-    "compressed tar; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, .cpio.zst, .cpio.lz4 or "
-    ".cpio.xz for an initramfs. Anything else is a plain tar.",
+    "directory; '-' is standard output. The suffix sets the format: .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz or "
+    ".tar.bz2 for a compressed tar; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, .cpio.zst, "
+    ".cpio.lz4 or .cpio.xz for an initramfs. Anything else is a plain tar.",
 )
 @click.option(
     "--format",

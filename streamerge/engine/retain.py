@@ -78,8 +78,8 @@ class Retainer:
 
         Its entries are parsed again with ``global_records``, to which the reader adds the PAX globals that it finds.
 
-        Most bodies are dropped later, so they stay uncompressed in up to half of the memory: compressing takes ten times
-        as long as copying. After a hard link, some bodies will be needed: then a quarter of the memory is for
+        Most bodies are dropped later, so they stay uncompressed in up to half of the memory: compressing takes ten
+        times as long as copying. After a hard link, some bodies will be needed: then a quarter of the memory is for
         uncompressed bodies, and five eighths for compressed ones.
         """
         self._by = by

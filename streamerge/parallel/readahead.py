@@ -1,8 +1,8 @@
 """Read layers ahead of the merge: the current one and the next older one at once.
 
-Compressed files are decoded in processes (:mod:`streamerge.parallel.decoder`) if the caller allows it, other slow streams
-in threads. The bytes that are read ahead are bounded. A stream that seeks (a plain file) is returned unchanged: a second
-process would not make it faster, and hidden bodies can be skipped. The same holds for short layers.
+Compressed files are decoded in processes (:mod:`streamerge.parallel.decoder`) if the caller allows it, other slow
+streams in threads. The bytes that are read ahead are bounded. A stream that seeks (a plain file) is returned unchanged: a
+second process would not make it faster, and hidden bodies can be skipped. The same holds for short layers.
 """
 
 from __future__ import annotations
