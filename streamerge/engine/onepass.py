@@ -62,7 +62,7 @@ class OnePass:
             excluded=Exclude(options.exclude) if options.exclude else None,
         )
 
-    def run(self) -> None:
+    def merge_layers(self) -> None:
         """Read all layers, newest first, and write the entries that show. Raises StreamergeError with its layer."""
         context = self._context
         context.notify(MergeStarted(len(context.layers), self.counts))
