@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import growing, machine, measure, straight
 from benchmarks.measure import Command, CommandFailed, Sample
 from benchmarks.straight import Line
-from streamerge.parallel.readahead import DEFAULT_READ_AHEAD
+from streamerge.options import DEFAULT_READ_AHEAD
 from streamerge.streams import WORTH_A_PROCESS
 
 MIB = 1 << 20

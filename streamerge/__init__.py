@@ -13,6 +13,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # importing typing for it would take 4 ms
 
 if TYPE_CHECKING:
+    from streamerge.codecs.magic import Codec
     from streamerge.digest import Digest
     from streamerge.engine.merging import merge
     from streamerge.entry import Entry, Kind
@@ -67,12 +68,21 @@ if TYPE_CHECKING:
     from streamerge.sinks.mkfs.options import Console, FilesystemOptions, Free
     from streamerge.sinks.output import Output
     from streamerge.sinks.tar import TarSink, open_tar
-    from streamerge.sources.blob import Blob, BlobLayer
-    from streamerge.sources.documents import Config, Manifest, Platform, RuntimeConfig, SavedImage
+    from streamerge.sources.blob import Blob, BlobLayer, ImageLayer
+    from streamerge.sources.documents import (
+        Config,
+        Descriptor,
+        History,
+        Manifest,
+        Platform,
+        RootFS,
+        RuntimeConfig,
+        SavedImage,
+    )
     from streamerge.sources.files import LayerFile, LayerFileObject, LayerPipe, layer_files, open_layer
     from streamerge.sources.image import Image, ImageOptions
     from streamerge.sources.opening import open_image
-    from streamerge.streams import ChunkStream, ReadAheadBy, Stream
+    from streamerge.streams import Chunks, ChunkStream, FileStream, ReadAheadBy, Stream
 
 __all__ = [
     "Blob",
@@ -80,11 +90,14 @@ __all__ = [
     "BytesRead",
     "Cancelled",
     "ChunkStream",
+    "Chunks",
+    "Codec",
     "Config",
     "Console",
     "Counts",
     "CpioSink",
     "Decision",
+    "Descriptor",
     "Digest",
     "DigestMismatch",
     "DirectorySink",
@@ -94,12 +107,15 @@ __all__ = [
     "Event",
     "Extent",
     "FileHandle",
+    "FileStream",
     "FilesystemOptions",
     "FormatError",
     "Free",
+    "History",
     "IdMap",
     "Image",
     "ImageError",
+    "ImageLayer",
     "ImageLayers",
     "ImageOptions",
     "Kind",
@@ -126,6 +142,7 @@ __all__ = [
     "ReadAheadBy",
     "Report",
     "RestartNeeded",
+    "RootFS",
     "Run",
     "RunSink",
     "RuntimeConfig",
@@ -154,6 +171,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
+    "codecs.magic": ["Codec"],
     "digest": ["Digest"],
     "engine.merging": ["merge"],
     "entry": ["Entry", "Kind"],
@@ -208,12 +226,21 @@ _MODULES = {
     "sinks.mkfs.options": ["Console", "FilesystemOptions", "Free"],
     "sinks.output": ["Output"],
     "sinks.tar": ["TarSink", "open_tar"],
-    "sources.blob": ["Blob", "BlobLayer"],
-    "sources.documents": ["Config", "Manifest", "Platform", "RuntimeConfig", "SavedImage"],
+    "sources.blob": ["Blob", "BlobLayer", "ImageLayer"],
+    "sources.documents": [
+        "Config",
+        "Descriptor",
+        "History",
+        "Manifest",
+        "Platform",
+        "RootFS",
+        "RuntimeConfig",
+        "SavedImage",
+    ],
     "sources.files": ["LayerFile", "LayerFileObject", "LayerPipe", "layer_files", "open_layer"],
     "sources.image": ["Image", "ImageOptions"],
     "sources.opening": ["open_image"],
-    "streams": ["ChunkStream", "ReadAheadBy", "Stream"],
+    "streams": ["ChunkStream", "Chunks", "FileStream", "ReadAheadBy", "Stream"],
 }
 """Public names by module. They are imported when they are used: all of them take longer than merging a small image."""
 

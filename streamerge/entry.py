@@ -1,7 +1,7 @@
-"""What all other rooms speak of: an entry of a layer, its kind, and a clean path.
+"""An entry of a layer, its kind, and clean paths: the types that all other modules share.
 
-Paths are bytes from header to sink (DESIGN: "Paths are bytes"). A clean path is relative, has no empty,
-``.`` or ``..`` component and no trailing slash; the root directory is ``b""``.
+Paths are bytes from header to sink, because a tar can hold any bytes; they are decoded only to show them. A clean path
+is relative and has no empty, ``.`` or ``..`` component and no trailing slash. The root directory is ``b""``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from streamerge.errors import UnsafePathError
 __all__ = ["MAX_DEPTH", "MAX_NAME", "MAX_PATH", "Entry", "Kind", "clean_path"]
 
 MAX_PATH = 4096
-"""Bytes in a path: Linux's PATH_MAX."""
+"""Most bytes in a path: Linux's PATH_MAX."""
 MAX_NAME = 255
-"""Bytes in one component: Linux's NAME_MAX. A whiteout may have its prefix on top."""
+"""Most bytes in one component: Linux's NAME_MAX. The prefix of a whiteout is not counted."""
 MAX_DEPTH = 1024
-"""Components in a path."""
+"""Most components in a path."""
 
 _WHITEOUT_PREFIX = b".wh."
 
 
 class Kind(enum.Enum):
-    """What an entry is once it stands in a file system."""
+    """The type that an entry has in a file system."""
 
     FILE = "file"
     DIRECTORY = "directory"
@@ -37,18 +37,18 @@ class Kind(enum.Enum):
 class Entry:
     """One entry of a layer, parsed as far as the merge needs it.
 
-    Owner, mode, times and xattrs stay in ``header`` and ``records`` until somebody asks
-    (:func:`streamerge.tar.metadata.metadata`).
+    Owner, mode, times and xattrs stay in ``header`` and ``records`` until
+    :func:`streamerge.tar.metadata.metadata` parses them.
 
     ======== =====================================================================================
     path     clean path
     kind     :class:`Kind`
-    size     bytes of body in the stream, without padding; 0 for all but files
-    target   symlink: the target, byte for byte; hard link: the clean path it names; else empty
-    header   the 512-byte block that describes the entry, with its sparse blocks behind it
+    size     bytes of body in the stream, without padding; 0 except for files
+    target   symlink: the target, byte for byte; hard link: the clean path of its target; else empty
+    header   the 512-byte header, followed by its sparse blocks, if any
     prefix   the raw blocks before ``header``: PAX records, GNU long names
-    records  PAX records in effect, globals folded in; empty where there are none
-    verbatim whether prefix and header may be written as they are
+    records  PAX records in effect, globals included; may be empty
+    verbatim whether prefix and header may be written unchanged
     offset   byte in the layer's decoded stream where ``prefix`` starts
     ======== =====================================================================================
     """
@@ -79,13 +79,13 @@ class Entry:
         self.offset = offset
 
     def renamed(self, path: bytes) -> Entry:
-        """The same file under another clean path, as a promoted link becomes. Changes and returns the entry."""
+        """The entry itself, changed to another clean path, for a link that is promoted."""
         self.verbatim = self.verbatim and path == self.path
         self.path = path
         return self
 
     def retargeted(self, target: bytes) -> Entry:
-        """The same hard link to another clean path. Changes and returns the entry."""
+        """The entry itself, a hard link, changed to another clean target."""
         self.verbatim = self.verbatim and target == self.target
         self.target = target
         return self
@@ -95,7 +95,7 @@ class Entry:
 
 
 def clean_path(raw: bytes) -> bytes:
-    """Return the clean form of a name from a header; ``./`` and ``/`` are the root, ``b""``.
+    """The clean form of a name from a header; for ``./`` and ``/`` it is the root, ``b""``.
 
     Raises UnsafePathError for an empty name, a ``..`` component (never resolved), a NUL, more than
     :data:`MAX_PATH` bytes, a component over :data:`MAX_NAME` bytes, more than :data:`MAX_DEPTH` components.
@@ -106,25 +106,26 @@ def clean_path(raw: bytes) -> bytes:
     """
     if not raw:
         raise UnsafePathError("the name is empty")
-    if len(raw) > 2 * MAX_PATH:  # slashes and dots may go, but a header's claim is not worth splitting
+    if len(raw) > 2 * MAX_PATH:  # slashes and dots could make it shorter, but a name this long is not worth splitting
         raise UnsafePathError(f"the name has {len(raw)} bytes; a path may have {MAX_PATH}").at(path=raw[:64])
     parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
     path = b"/".join(parts)
-    _check(path, parts)
+    problem = _problem(path, parts)
+    if problem is not None:
+        raise UnsafePathError(problem).at(path=path if len(path) <= MAX_PATH else path[:64])
     return path
 
 
-def _check(path: bytes, parts: list[bytes]) -> None:
-    problem = ""
+def _problem(path: bytes, parts: list[bytes]) -> str | None:
+    """What is wrong with a path; None if nothing is."""
     if b".." in parts:
-        problem = "a '..' component could lead out of the root"
-    elif b"\0" in path:
-        problem = "a name cannot hold a NUL"
-    elif len(path) > MAX_PATH:
-        problem = f"the path has {len(path)} bytes; it may have {MAX_PATH}"
-    elif len(parts) > MAX_DEPTH:
-        problem = f"the path has {len(parts)} components; it may have {MAX_DEPTH}"
-    elif len(path) > MAX_NAME and any(len(part.removeprefix(_WHITEOUT_PREFIX)) > MAX_NAME for part in parts):
-        problem = f"a component is longer than {MAX_NAME} bytes"
-    if problem:
-        raise UnsafePathError(problem).at(path=path if len(path) <= MAX_PATH else path[:64])
+        return "a '..' component could lead out of the root"
+    if b"\0" in path:
+        return "a name cannot have a NUL"
+    if len(path) > MAX_PATH:
+        return f"the path has {len(path)} bytes; it may have {MAX_PATH}"
+    if len(parts) > MAX_DEPTH:
+        return f"the path has {len(parts)} components; it may have {MAX_DEPTH}"
+    if len(path) > MAX_NAME and any(len(part.removeprefix(_WHITEOUT_PREFIX)) > MAX_NAME for part in parts):
+        return f"a component is longer than {MAX_NAME} bytes"
+    return None

@@ -1,8 +1,8 @@
-"""Every error a caller can see.
+"""Every error that the library raises.
 
-Pure code raises with what it knows (the bytes are wrong, the path leaves the root); the one loop that
-knows layer, path and offset adds them with :meth:`StreamergeError.at`. Nothing from zlib, zstandard or
-the operating system reaches a caller raw: the seam that calls them translates, with ``raise ... from``.
+A function raises an error with what it knows: the bytes are wrong, the path leaves the root. Its callers, which know
+layer, path and offset, add them with :meth:`StreamergeError.at`. Exceptions of zlib, zstandard and the operating
+system are translated where they are caught, with ``raise ... from``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def show(name: bytes) -> str:
-    r"""Make a name fit for a terminal: undecodable bytes and control characters are escaped.
+    r"""A name that is safe to print: undecodable bytes and control characters are escaped.
 
     >>> show(b"caf\xc3\xa9"), show(b"a\nb\x1b[2J\xff")
     ('café', 'a\\nb\\x1b[2J\\xff')
@@ -36,11 +36,11 @@ def show(name: bytes) -> str:
 
 
 class StreamergeError(Exception):
-    """Something about the input or the output stops the merge.
+    """The base of all errors: a problem with the input, the output or the arguments that ends the merge.
 
-    ``layer`` is the layer as messages name it ("layer 2 (app.tar.gz)"), ``index`` its place in the stack,
-    ``path`` the entry's path, ``offset`` the byte in the layer's decoded stream where the entry's header
-    starts; each is ``None`` where it says nothing.
+    ``problem`` is the message without its location. The location: ``layer`` is the name of the layer in messages
+    ("layer 2 (app.tar.gz)"), ``index`` its position in the stack (0 is the base), ``path`` the path of the entry,
+    ``offset`` the byte in the layer's decoded stream where the entry's header starts. Each is None if not known.
     """
 
     def __init__(self, problem: str, *, setting: str | None = None) -> None:
@@ -61,7 +61,7 @@ class StreamergeError(Exception):
         path: bytes | None = None,
         offset: int | None = None,
     ) -> Self:
-        """Add where it happened; what is known already is kept. Returns the error itself, to be raised."""
+        """Add the location, except for what is already known. Returns the error itself, so that it can be raised."""
         self.layer = self.layer if self.layer is not None else layer
         self.index = self.index if self.index is not None else index
         self.path = self.path if self.path is not None else path
@@ -80,35 +80,35 @@ class StreamergeError(Exception):
 
 
 class ImageError(StreamergeError):
-    """There is no such image, or more than one, or its documents and archive cannot be understood."""
+    """The image does not exist, the name fits several images, or its documents or archive are invalid."""
 
 
 class LayerError(StreamergeError):
-    """A layer cannot be read: it is missing, unreadable, truncated, or its compression is corrupt."""
+    """A layer cannot be read: it is missing, not readable, truncated, or its compressed data is corrupt."""
 
 
 class FormatError(StreamergeError):
-    """A layer's tar says something that is not a tar, or that no root filesystem can be."""
+    """A layer is not a valid tar, or describes something that no root file system can contain."""
 
 
 class UnsafePathError(FormatError):
-    """A name that could lead out of the root (``..``), or that no file system could hold."""
+    """A name could lead out of the root (``..``), or is not possible in any file system."""
 
 
 class DigestMismatch(StreamergeError):
-    """What was read is not what its digest or size promised."""
+    """Content does not have the expected digest or size."""
 
 
 class UnsupportedMediaType(StreamergeError):
-    """The input is of a kind that streamerge knows it cannot read."""
+    """The format of the input is recognised, but not supported."""
 
 
 class SinkError(StreamergeError):
-    """The output cannot be written: disk full, permission, a closed pipe."""
+    """The output cannot be written: for example the disk is full, permission is denied, or a pipe was closed."""
 
 
 class LimitExceeded(StreamergeError):
-    """The merge would write more than the caller has allowed."""
+    """The merge would write more entries or bytes than the caller allows."""
 
 
 class Cancelled(StreamergeError):
@@ -116,4 +116,4 @@ class Cancelled(StreamergeError):
 
 
 class UsageError(StreamergeError):
-    """What was asked for cannot be: a directory as a layer, one pipe twice, a level without compression."""
+    """The arguments are not possible: a directory as a layer, a pipe used twice, a level without compression."""

@@ -54,11 +54,13 @@ def no_check() -> None:
 class FileHandle:
     """An open file. Closes its descriptor when the last reference to the handle is dropped."""
 
-    __slots__ = ("__weakref__", "fd")
+    __slots__ = ("__weakref__", "fd", "first_stamp")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         weakref.finalize(self, os.close, fd)
+        self.first_stamp = self.stamp()
+        """The stamp of the file when it was opened, before anything of it was read."""
 
     @property
     def size(self) -> int:

@@ -1,7 +1,7 @@
-"""Signals: how the command ends on one, and stretches of work that none may cut in two.
+"""Signals: how the command ends on a signal, and blocks of work that no signal interrupts.
 
-Python turns a signal into an exception wherever the main thread happens to be: also between the making of a file or
-a process and the moment that somebody holds it and could take it away again.
+Python raises an exception for a signal at any point of the main thread. That can be just after a file or a process
+was created, before any variable refers to it, so that nothing could remove it again.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ __all__ = [
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _AGAIN = getattr(signal, "SIGALRM", None)
-_SOON = 0.001  # seconds
+_AGAIN_AFTER = 0.001
+"""Seconds."""
 
 _T = TypeVar("_T")
 
 _passed = threading.Event()
-"""Whether the point of no return has been passed."""
+"""Set once the point of no return has been passed."""
 
 
-# --- for the command --------------------------------------------------------------------------------
+# --- used by the command ----------------------------------------------------------------------------
 
 
 def exit_on_interrupt(code: int) -> None:
@@ -45,18 +46,18 @@ def exit_on_interrupt(code: int) -> None:
 
 
 def end_on_signals() -> None:
-    """Let SIGINT, SIGTERM and SIGHUP unwind like any error, so that nothing is left behind.
+    """Let SIGINT, SIGTERM and SIGHUP raise an exception, so that everything is cleaned up.
 
-    They raise KeyboardInterrupt, SystemExit(143) and SystemExit(129). A second one does not disturb that.
+    They raise KeyboardInterrupt, SystemExit(143) and SystemExit(129). Further signals are ignored.
     """
     _passed.clear()
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+        if signal.getsignal(number) is not signal.SIG_IGN:  # keep what nohup(1) has set
             signal.signal(number, _end)
 
 
 def ignore_signals() -> None:
-    """Let no signal disturb what is to be done at the end."""
+    """Ignore all signals from now on, for the clean-up at the end."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -74,47 +75,47 @@ def _raise(number: int) -> NoReturn:
 
 
 def raise_again(dropped: sys.UnraisableHookArgs) -> None:
-    """Python drops what is raised in destructors and callbacks; if it was a signal's, it comes again a moment later.
+    """Raise a signal's exception again, a moment later, if Python dropped it. For :data:`sys.unraisablehook`.
 
-    For :data:`sys.unraisablehook`.
+    Python drops exceptions that are raised in destructors and callbacks.
     """
     error = dropped.exc_value
     if isinstance(error, KeyboardInterrupt | SystemExit) and _AGAIN is not None:
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else int(error.code or 0) - 128
         signal.signal(_AGAIN, lambda *_: _raise(number))
-        signal.setitimer(signal.ITIMER_REAL, _SOON)
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_AFTER)
     else:
         sys.__unraisablehook__(dropped)
 
 
-# --- for all ----------------------------------------------------------------------------------------
+# --- used everywhere --------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """What Python would do on a signal is done when the block is over; a system call in it goes on."""
-    heard: list[int] = []
+    """Defer signals to the end of the block. A system call in the block is not interrupted."""
+    received: list[int] = []
     handlers = {number: signal.getsignal(number) for number in [*_SIGNALS, _AGAIN] if number is not None}
     if threading.current_thread() is not threading.main_thread():
-        handlers.clear()  # no signal is heard here
+        handlers.clear()  # Python handles signals in the main thread only
     try:
         for number, handler in handlers.items():
             if callable(handler):
-                signal.signal(number, lambda number, _frame: heard.append(number))
+                signal.signal(number, lambda number, _frame: received.append(number))
         yield
     finally:
         for number, handler in handlers.items():
             if callable(handler):
                 signal.signal(number, handler)
-        if heard:
-            signal.raise_signal(heard[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 @contextlib.contextmanager
 def point_of_no_return() -> Iterator[None]:
-    """What is done in the block shows to others at once, and whole. The command ends on a signal only before it.
+    """Make the result visible in this block. A signal ends the command only if it comes before the block.
 
-    A signal that comes in its middle, or later, finds the work done, and is of no account.
+    A signal during or after the block is ignored, because the work is done.
     """
     with signals_wait():
         yield
@@ -123,9 +124,10 @@ def point_of_no_return() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undone_on_error(make: Callable[[], _T], undo: Callable[[_T], None], *, at_once: bool = True) -> Iterator[_T]:
-    """Give what ``make`` makes, and undo it on any error or signal, be that the first thing after it was made.
+    """The result of ``make``, undone on any error or signal, even one that comes right after it was made.
 
-    Where ``make`` may have to wait for others (not ``at_once``), signals are heard in the meantime.
+    With ``at_once`` signals are deferred while ``make`` is called. Pass False if it may block for long: then a signal
+    interrupts it.
     """
     made: list[_T] = []
     try:
@@ -133,6 +135,6 @@ def undone_on_error(make: Callable[[], _T], undo: Callable[[_T], None], *, at_on
             made.append(make())
         yield made[0]
     except BaseException:
-        for it in made:
-            undo(it)
+        for result in made:
+            undo(result)
         raise

@@ -187,8 +187,9 @@ class FileStream(Stream):
         return iter(self.read, b"")
 
     def skip(self, size: int) -> int:
-        """Move the position. Return how many bytes were skipped."""
-        passed = max(0, min(size, self._end - self._position))
+        """Move on; return how many bytes there were: fewer also where the file has become shorter."""
+        assert self._file is not None
+        passed = max(0, min(size, min(self._end, self._file.size) - self._position))
         self._position += passed
         return passed
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
-from streamerge.rules.exclude import Exclude
-from streamerge.sinks.directory.ownership import IdMap
-from streamerge.sinks.mkfs.options import Free
+if TYPE_CHECKING:
+    from streamerge.sinks.directory.ownership import IdMap
+    from streamerge.sinks.mkfs.options import Free
 
 __all__ = ["free", "id_map", "patterns", "reproducible_time", "size", "source_date_epoch"]
 
@@ -28,6 +29,8 @@ def size(text: str) -> int:
 
 def free(text: str) -> Free:
     """Return the free space of a file system: a share, such as 20%, or a number of bytes."""
+    from streamerge.sinks.mkfs.options import Free
+
     if not text.endswith("%"):
         return Free(bytes=size(text))
     digits = text.removesuffix("%")
@@ -36,8 +39,12 @@ def free(text: str) -> Free:
     return Free(share=int(digits) / 100)
 
 
-def id_map(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> IdMap:
-    """Return the id map of ``CONTAINER:HOST:SIZE`` ranges, the format of umoci."""
+def id_map(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> IdMap | None:
+    """Return the id map of ``CONTAINER:HOST:SIZE`` ranges, the format of umoci; None for no ranges."""
+    if not texts:
+        return None
+    from streamerge.sinks.directory.ownership import IdMap
+
     ranges = []
     for text in texts:
         numbers = text.split(":")
@@ -54,11 +61,13 @@ def id_map(_context: click.Context, _option: click.Parameter, texts: tuple[str, 
 
 def patterns(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
     """Return gitignore patterns, checked before any work starts."""
-    try:
-        if texts:
+    if texts:
+        from streamerge.rules.exclude import Exclude
+
+        try:
             Exclude(texts)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
     return texts
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from streamerge.cli.arguments import free, reproducible_time, size
 from streamerge.cli.terminal import Terminal
-from streamerge.sinks.mkfs.options import FILESYSTEMS, NOTHING_FREE, Console, FilesystemOptions
-from streamerge.sinks.opening import format_of
+from streamerge.sinks.formats import FILESYSTEMS, format_of
+
+if TYPE_CHECKING:
+    from streamerge.sinks.mkfs.options import FilesystemOptions
 
 __all__ = ["FilesystemCommand", "filesystem_from", "filesystem_options"]
 
@@ -75,16 +77,22 @@ def filesystem_options(command: _F) -> _F:
     return command
 
 
-def filesystem_from(given: dict[str, Any], form: str, terminal: Terminal) -> FilesystemOptions:
-    """Return the options for a file system image. Raises UsageError for options that have no effect on ``form``."""
+def filesystem_from(given: dict[str, Any], form: str, terminal: Terminal) -> FilesystemOptions | None:
+    """Return the options for a file system image; None for other formats.
+
+    Raises UsageError for options that have no effect on ``form``.
+    """
     if form not in FILESYSTEMS:
         for name, option in (("mkfs", "--mkfs"), ("image_size", "--size"), ("free", "--free")):
             if given[name] is not None:
                 raise click.UsageError(
                     f"{option} has no effect on this output; it is for images of {', '.join(FILESYSTEMS)}"
                 )
-    elif given["level"] is not None:
+        return None
+    if given["level"] is not None:
         raise click.UsageError("--level has no effect on file system images; pass the tool's own option after '--'")
+    from streamerge.sinks.mkfs.options import NOTHING_FREE, Console, FilesystemOptions
+
     shows = sys.stderr is not None and sys.stderr.isatty()
     return FilesystemOptions(
         mkfs=given["mkfs"],

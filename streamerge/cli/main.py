@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -15,8 +16,6 @@ from typing import NoReturn
 
 import click
 
-from streamerge.cli.config_command import config_command
-from streamerge.cli.inspect_command import inspect_command
 from streamerge.cli.merge_command import merge_command
 from streamerge.errors import StreamergeError, UsageError, show
 from streamerge.signals import end_on_signals
@@ -24,7 +23,8 @@ from streamerge.sinks.output import ClosedPipe
 
 __all__ = ["main"]
 
-_SUBCOMMANDS = {"inspect": inspect_command, "config": config_command}
+_SUBCOMMANDS = ("inspect", "config")
+"""Each is ``NAME_command`` in a module of that name, imported when it is used."""
 
 _HINTS = {
     "exclude": "use --exclude {pattern} to leave it out",
@@ -46,35 +46,51 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.setswitchinterval(1e-4)  # otherwise the decoding thread waits 5 ms after each chunk
     end_on_signals()
     try:
-        chosen, name, rest = _choose_command(sys.argv[1:] if arguments is None else arguments)
+        sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        _exit_interrupted()
+    except RuntimeError as error:  # until Python 3.11, one that is raised while a class is made comes as its cause
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            _exit_interrupted()
+        if isinstance(error.__cause__, SystemExit):
+            raise error.__cause__ from None
+        raise
+
+
+def _exit_interrupted() -> NoReturn:
+    click.echo("streamerge: interrupted; nothing is left behind", err=True)
+    sys.exit(130)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit code. Raises KeyboardInterrupt and SystemExit, as signals do."""
+    try:
+        chosen, name, rest = _choose_command(arguments)
         chosen.main(args=rest, prog_name=name, standalone_mode=False)
-        code = 0
     except click.exceptions.Exit as error:
-        code = error.exit_code
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except click.UsageError as error:
         error.show()
-        code = 2
+        return 2
     except UsageError as error:
         click.UsageError(_message(error), click.Context(merge_command, info_name="streamerge")).show()
-        code = 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("streamerge: interrupted; nothing is left behind", err=True)
-        code = 130
+        return 2
     except ClosedPipe:
-        code = 1
+        return 1
     except (StreamergeError, click.ClickException) as error:
-        click.echo(f"streamerge: {_message(error)}", err=True)
-        code = 1
+        return _fail(_message(error))
     except MemoryError:
-        click.echo("streamerge: not enough memory", err=True)
-        code = 1
-    except (
-        OSError,
-        ImportError,
-    ) as error:  # a module that cannot be loaded, a process that cannot start
-        click.echo(f"streamerge: cannot continue: {getattr(error, 'strerror', None) or error}", err=True)
-        code = 1
-    sys.exit(code)
+        return _fail("not enough memory")
+    except (OSError, ImportError) as error:  # a module that cannot be loaded, a process that cannot start
+        return _fail(f"cannot continue: {getattr(error, 'strerror', None) or error}")
+    return 0
+
+
+def _fail(message: str) -> int:
+    click.echo(f"streamerge: {message}", err=True)
+    return 1
 
 
 def _message(error: Exception) -> str:
@@ -95,10 +111,11 @@ def _choose_command(arguments: Sequence[str]) -> tuple[click.Command, str, list[
 
     Merging is the default and has no name. A layer that is called ``inspect`` is ``./inspect``.
     """
-    subcommand = _SUBCOMMANDS.get(arguments[0]) if arguments else None
-    if subcommand is None:
+    if not arguments or arguments[0] not in _SUBCOMMANDS:
         return merge_command, "streamerge", list(arguments)
-    return subcommand, f"streamerge {arguments[0]}", list(arguments[1:])
+    module = importlib.import_module(f"streamerge.cli.{arguments[0]}_command")
+    command: click.Command = getattr(module, f"{arguments[0]}_command")
+    return command, f"streamerge {arguments[0]}", list(arguments[1:])
 
 
 def _fill_standard_descriptors() -> None:

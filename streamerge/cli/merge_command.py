@@ -6,8 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,10 +19,13 @@ from streamerge.engine.merging import merge
 from streamerge.interfaces import ImageLayers, Sink
 from streamerge.options import DEFAULT_READ_AHEAD, DEFAULT_SPOOL_MEMORY, Options, Whiteouts
 from streamerge.signals import undone_on_error
-from streamerge.sinks.directory.ownership import Ownership
-from streamerge.sinks.opening import FORMATS, SinkOptions, format_of, open_sink
+from streamerge.sinks.formats import FORMATS, format_of
+from streamerge.sinks.opening import SinkOptions, open_sink
 from streamerge.sinks.output import is_fifo
 from streamerge.sources.files import layer_files
+
+if TYPE_CHECKING:
+    from streamerge.sinks.directory.ownership import Ownership
 
 __all__ = ["merge_command"]
 
@@ -42,7 +44,7 @@ input.
   docker save alpine | streamerge docker-archive:- -o rootfs/
   streamerge layers/*.tar -o rootfs.tar
   streamerge base.tar.gz app.tar.zst -o rootfs.tar.gz
-  streamerge layers/*.tar.gz -o - | mkfs.erofs --tar=f rootfs.erofs /dev/stdin
+  streamerge layers/*.tar.gz -o - | mkfs.erofs --tar=f rootfs.erofs
   streamerge base.tar <(curl -s https://example.org/app.tar.gz) -o rootfs.tar
   streamerge layers/*.tar -o rootfs/
   streamerge oci:layout:latest -o root.squashfs
@@ -69,9 +71,9 @@ its target. The output appears only when it is complete. The same layers always 
     required=True,
     metavar="FILE|DIR/",
     help="Where to write the merged root filesystem. A name that ends in '/', or an existing directory, is a "
-    "directory; '-' is standard output. The suffix sets the format: .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz or "
-    ".tar.bz2 for a compressed tar; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, .cpio.zst, "
-    ".cpio.lz4 or .cpio.xz for an initramfs. Anything else is a plain tar.",
+    "directory; '-' is standard output. The suffix sets the format: .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz "
+    "or .tar.bz2 for a compressed tar; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, "
+    ".cpio.zst, .cpio.lz4 or .cpio.xz for an initramfs. Anything else is a plain tar.",
 )
 @click.option(
     "--format",
@@ -222,21 +224,26 @@ def _open_sink(given: dict[str, Any], inputs: Sequence[str], terminal: Terminal)
         _refuse_input_as_output(output, inputs)
     if form == "dir" and given["force"] and not os.path.ismount(output):
         _refuse_input_within(output, inputs)
-    same_owner = given["same_owner"]
-    ownership = Ownership(uids=given["uid_map"], gids=given["gid_map"])
     options = SinkOptions(
         level=given["level"],
         fsync=not given["no_fsync"],
         force=given["force"],
         workers=min((os.cpu_count() or 1) - 1, _MAX_WORKERS),
         xattrs=not given["no_xattrs"],
-        ownership=ownership if same_owner is None else replace(ownership, same_owner=same_owner),
+        ownership=_ownership(given) if form == "dir" else None,
         filesystem=filesystem_from(given, form, terminal),
     )
     try:
         return open_sink(output, form, options, terminal.warn)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _ownership(given: dict[str, Any]) -> Ownership:
+    from streamerge.sinks.directory.ownership import IdMap, Ownership, is_root
+
+    same_owner = given["same_owner"] if given["same_owner"] is not None else is_root()
+    return Ownership(same_owner, given["uid_map"] or IdMap(), given["gid_map"] or IdMap())
 
 
 def _refuse_input_as_output(output: str, layers: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 from streamerge.errors import show
 from streamerge.observe import Counts, Event, LayerStarted, MergeStarted, Observer, Report, Warned
-from streamerge.query.sizes import show_count, show_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -37,6 +36,8 @@ class Terminal(Observer):
     def __exit__(self, *_: object) -> None:
         self.leave()
         if self._warnings > _MAX_WARNINGS:
+            from streamerge.query.sizes import show_count
+
             self._print(f"{show_count(self._warnings - _MAX_WARNINGS, 'more warning')} like these")
 
     def leave(self) -> None:
@@ -98,6 +99,8 @@ class Terminal(Observer):
 
 def summary(report: Report) -> str:
     """Return the line at the end of a merge."""
+    from streamerge.query.sizes import show_count, show_size
+
     layers = show_count(report.layers, "layer")
     written = f"{report.written:,} {'entry' if report.written == 1 else 'entries'} written"
     hidden = f"{report.hidden:,} hidden ({show_size(report.hidden_bytes)})"

@@ -1,20 +1,21 @@
-"""Compressed layers: which codec it is, its bytes decoded as a stream, and the way back.
+"""Compressed layers: detect the codec, decode it as a stream, and encode.
 
-    codec = detect(head)                    # the first HEAD_SIZE bytes say what it is
-    for chunk in decode(codec, chunks):     # bounded: a bomb cannot swell a chunk
+    codec = detect(head)                    # from the first HEAD_SIZE bytes
+    for chunk in decode(codec, chunks):     # bounded: a decompression bomb cannot make a large chunk
         ...
 
-The core is pure: it is given chunks of bytes and gives chunks of bytes. What the libraries raise is
-translated here, so a caller sees only :class:`~streamerge.errors.LayerError`, and
-:class:`~streamerge.errors.UnsupportedMediaType` for a format that is known but not read.
+No I/O: chunks of bytes in, chunks of bytes out. Errors of the libraries are translated here. A caller sees only
+:class:`~streamerge.errors.LayerError`, and :class:`~streamerge.errors.UnsupportedMediaType` for a format that is
+recognised but not supported.
 
-``magic``    the codecs, and how each is known by its first bytes or by a file's suffix
-``feed``     the compressed bytes, taken in pieces
-``members``  gzip, lz4, xz, bzip2: one loop, for their libraries share a protocol
-``zstd``     zstd, whose library does not
-``encoders`` the way back
+``magic``      the codecs, recognised by their first bytes or by a file's suffix
+``feed``       the compressed bytes, taken in pieces
+``members``    gzip, lz4, xz, bzip2: one loop, because their libraries share a protocol
+``zstd``       zstd, whose library has a different one
+``encoders``   compressed output
+``initramfs``  compressed output that the kernel can unpack at boot
 
-The libraries are imported by the one that is used, since a merge of plain layers needs none of them.
+Each library is imported only when its codec is used: a merge of plain layers needs none of them.
 """
 
 from __future__ import annotations
@@ -33,17 +34,16 @@ __all__ = ["CHUNK", "HEAD_SIZE", "Codec", "codec_for_suffix", "decode", "decoded
 
 
 def decode(codec: Codec, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Decode a whole compressed stream; yields non-empty chunks of at most ``CHUNK`` bytes.
+    """Yield the decoded bytes of a whole compressed stream, in non-empty chunks of at most ``CHUNK`` bytes.
 
-    ``chunks`` may be cut anywhere and be of any size, empty ones too. All members, frames or streams that
-    follow each other are decoded as one. No bytes at all decode to no bytes.
+    ``chunks`` may be cut anywhere and have any size, also none. Consecutive members, frames or streams are decoded
+    as one. An empty stream decodes to nothing.
 
-    Raises :class:`LayerError` when the stream is corrupt, truncated, or followed by something else, or when
-    it wants more than 128 MiB of window. What was yielded before an error is no more than a prefix of the
-    data: checksums are verified as each member ends, so only an iterator that ends without an error vouches
-    for what it gave. What ``chunks`` raises passes through untouched.
+    Raises :class:`LayerError` if the stream is corrupt, truncated, followed by something else, or needs a window of
+    more than 128 MiB. Checksums are verified at the end of each member. So the data is verified only if the iterator
+    ends without an error; until then it is an unverified prefix. Errors raised by ``chunks`` pass through unchanged.
 
-    Cost: one chunk of output, one of input and the window of the format. Nearly all time is spent in library
+    Memory: one chunk of output, one of input, and the window of the format. Nearly all time is spent in library
     calls that release the GIL, one for about 128 KiB of input.
     """
     if codec is Codec.NONE:
@@ -73,14 +73,14 @@ def decoded(raw: RawStream) -> Stream:
 
 
 def encode(codec: Codec, level: int | None = None) -> Encoder:
-    """A compressor that writes ``codec``; see :func:`streamerge.codecs.encoders.new_encoder`."""
+    """A compressor for ``codec``; see :func:`streamerge.codecs.encoders.new_encoder`."""
     from streamerge.codecs.encoders import new_encoder
 
     return new_encoder(codec, level)
 
 
 def _decode_none(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Chunks of up to ``CHUNK`` bytes pass as they are; larger ones are copied in parts."""
+    """Chunks of at most ``CHUNK`` bytes pass unchanged; larger ones are copied in parts."""
     for chunk in chunks:
         if len(chunk) <= CHUNK:
             if chunk:

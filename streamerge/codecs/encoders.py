@@ -1,4 +1,4 @@
-"""Compressed output: the same bytes for the same data, however it is cut into writes."""
+"""Compressed output: the same data gives the same bytes, however it is cut into writes."""
 
 from __future__ import annotations
 
@@ -16,45 +16,44 @@ from streamerge.codecs.magic import Codec
 
 __all__ = ["Encoder", "new_encoder"]
 
-_BLOCK = 256 * 1024
-"""Bytes that a compressor is given at a time."""
+_PIECE = 256 * 1024
+"""Bytes given to a compressor in one call."""
 
 
 class Encoder(Protocol):
     """A compressor of one stream."""
 
     def write(self, data: bytes | memoryview, /) -> bytes:
-        """Take ``data``; returns what is ready of the output, often nothing."""
+        """Compress ``data``; return the output that is ready, often nothing."""
 
     def finish(self) -> bytes:
-        """End the stream; returns the rest of the output. To be called once, and nothing after it."""
+        """End the stream and return the rest of the output. Call it once, as the last call."""
 
 
 def new_encoder(codec: Codec, level: int | None = None) -> Encoder:
-    """A compressor that writes ``codec``, with the usual level of its tool if ``level`` is None.
+    """A compressor for ``codec``, at the default level of its tool if ``level`` is None.
 
-    The output depends on the data, the level and the library's version, and on nothing else: one thread, no
-    time, no name, no size in the header; zstd, lz4 and xz carry a checksum of the content, as gzip and bzip2
-    always do. What a library writes may depend on how its input is cut (lz4 and gzip level 0 do), so it is
-    cut anew here.
+    The output depends only on the data, the level and the version of the library: one thread, and no time, name or
+    size in the header. zstd, lz4 and xz get a checksum of the content; gzip and bzip2 always have one. The output of
+    lz4 and of gzip level 0 depends on how the input is cut, so the input is cut into equal pieces here.
 
-    Raises :class:`ValueError` for a level that the codec does not have, with the range. Cost: a copy of the
-    data; memory is that of the library, up to 700 MiB for xz 9, 800 MiB for zstd 22.
+    Raises :class:`ValueError`, with the valid range, for a level that the codec does not have. Cost: a copy of the
+    data, and the memory of the library: up to 700 MiB for xz 9, 800 MiB for zstd 22.
     """
     if codec is Codec.NONE:
         if level is not None:
-            raise ValueError("a tar that is not compressed has no compression level")
-        return _Plain()
+            raise ValueError("an uncompressed tar has no compression level")
+        return _NoCompression()
     levels = _LEVELS[codec]
     if level is None:
         level = levels.default
     if not levels.low <= level <= levels.high:
         raise ValueError(f"{codec.value}: level {level} is not in the range {levels.low} to {levels.high}")
-    return _Blocks(levels.new(level))
+    return _EqualPieces(levels.new(level))
 
 
-class _Plain:
-    """No compression."""
+class _NoCompression:
+    """The data unchanged."""
 
     def write(self, data: bytes | memoryview, /) -> bytes:
         return bytes(data)
@@ -64,29 +63,29 @@ class _Plain:
 
 
 class _Compressor(Protocol):
-    """What zlib, bz2, lzma and zstandard all offer."""
+    """The methods that the compressors of zlib, bz2, lzma and zstandard share."""
 
     def compress(self, data: bytes | bytearray, /) -> bytes: ...
     def flush(self) -> bytes: ...
 
 
-class _Blocks:
-    """Gives a compressor blocks of one size."""
+class _EqualPieces:
+    """Gives a compressor pieces of equal size."""
 
     def __init__(self, compressor: _Compressor) -> None:
         self._compressor = compressor
         self._pending = bytearray()
 
     def write(self, data: bytes | memoryview, /) -> bytes:
-        room = _BLOCK - len(self._pending)
+        room = _PIECE - len(self._pending)
         if len(data) < room:
             self._pending += data
             return b""
         view = memoryview(data)
         self._pending += view[:room]
         out = [self._compressor.compress(self._pending)]
-        whole = room + (len(view) - room) // _BLOCK * _BLOCK
-        out += [self._compressor.compress(bytes(view[at : at + _BLOCK])) for at in range(room, whole, _BLOCK)]
+        whole = room + (len(view) - room) // _PIECE * _PIECE
+        out += [self._compressor.compress(bytes(view[at : at + _PIECE])) for at in range(room, whole, _PIECE)]
         self._pending = bytearray(view[whole:])
         return b"".join(out)
 
@@ -95,7 +94,7 @@ class _Blocks:
 
 
 class _Lz4Compressor:
-    """lz4's frame compressor in the shape of the others: the header comes with the first output."""
+    """lz4's frame compressor with the methods of the others: the header comes with the first output."""
 
     def __init__(self, level: int) -> None:
         self._inner = lz4.frame.LZ4FrameCompressor(
@@ -122,7 +121,7 @@ class _Levels:
 
 
 def _new_gzip(level: int) -> _Compressor:
-    return zlib.compressobj(level, zlib.DEFLATED, 31)  # 31: a gzip header, its time 0, no name
+    return zlib.compressobj(level, zlib.DEFLATED, 31)  # 31: a gzip header with time 0 and no name
 
 
 def _new_zstd(level: int) -> _Compressor:
@@ -136,7 +135,7 @@ def _new_xz(level: int) -> _Compressor:
 _LEVELS = {
     Codec.GZIP: _Levels(0, 9, 6, _new_gzip),
     Codec.ZSTD: _Levels(1, 22, 3, _new_zstd),
-    Codec.LZ4: _Levels(-65536, 16, 0, _Lz4Compressor),  # below 0: faster, by that factor
+    Codec.LZ4: _Levels(-65536, 16, 0, _Lz4Compressor),  # below 0: acceleration by that factor
     Codec.XZ: _Levels(0, 9, 6, _new_xz),
     Codec.BZIP2: _Levels(1, 9, 9, bz2.BZ2Compressor),
 }

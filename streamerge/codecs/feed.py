@@ -1,4 +1,4 @@
-"""The compressed bytes, taken in pieces: what joins an iterable of chunks to a decoder."""
+"""Compressed bytes for a decoder: an iterable of chunks, taken in pieces of any size."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Iterable
 __all__ = ["CHUNK", "PIECE", "Feed"]
 
 PIECE = 128 * 1024
-"""Bytes of input a decoder is given at most in one call."""
+"""Most bytes of input given to a decoder in one call."""
 
 CHUNK = 256 * 1024
-"""Bytes of output a decoder is asked for at most in one call.
+"""Most bytes of output that a decoder may return in one call.
 
-Measured with isal, zstandard and lz4 over 64 KiB to 4 MiB of either: from 128 KiB in and 128 KiB out all are
-within a tenth of their best, above 512 KiB they fall out of the cache. 128 KiB in, 256 KiB out was best for
-gzip, where all the time goes, and halves what the consumer pays for each chunk.
+Measured with isal, zstandard and lz4, with input and output of 64 KiB to 4 MiB. From 128 KiB all are within a tenth
+of their best speed; above 512 KiB they fall out of the cache. 128 KiB in and 256 KiB out was best for gzip, the
+slowest to decode, and halves the number of chunks for the consumer.
 """
 
 
 class Feed:
-    """Bytes that come in chunks, go out in pieces no larger than asked, and can be given back.
+    """Bytes that arrive in chunks, are taken in pieces of limited size, and can be given back.
 
-    No method copies more than it was asked for, so neither a huge chunk nor a thousand tiny members in one
-    chunk cost more than their length.
+    No method copies more bytes than requested. So a huge chunk, or a thousand tiny members in one chunk, cost no more
+    than their length.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        self._stack: list[memoryview] = []  # what has been read but not taken, the next piece last
+        self._stack: list[memoryview] = []  # read but not taken yet, the next piece last
 
     def take(self, most: int) -> memoryview:
-        """The next bytes, ``most`` at most; empty only at the end. O(1), no copy."""
+        """The next bytes, at most ``most``; empty only at the end. O(1), no copy."""
         view = self._stack.pop() if self._stack else self._next_chunk()
         if len(view) > most:
             self._stack.append(view[most:])
@@ -44,12 +44,12 @@ class Feed:
         return memoryview(b"")
 
     def give_back(self, rest: bytes | memoryview) -> None:
-        """Put bytes before all others. O(1), no copy."""
+        """Put ``rest`` back: it is taken next. O(1), no copy."""
         if rest:
             self._stack.append(memoryview(rest))
 
     def head(self, size: int) -> bytes:
-        """Look at the next ``size`` bytes, fewer only at the end; what was seen comes in one piece."""
+        """The next ``size`` bytes, fewer only at the end, not taken. The next ``take`` gets them as one piece."""
         parts = []
         missing = size
         while missing and (part := self.take(missing)):
@@ -60,7 +60,7 @@ class Feed:
         return head
 
     def skip_zeros(self) -> int:
-        """Take zero bytes as far as they go; returns how many there were."""
+        """Take all zero bytes that come next; return their number."""
         count, most = 0, 16
         while piece := self.take(most):
             rest = bytes(piece).lstrip(b"\0")

@@ -1,7 +1,7 @@
-"""Compression as the kernel takes it for an initramfs (``lib/decompress_*.c``), which is less than its tools write.
+"""Compression that the kernel can unpack for an initramfs (``lib/decompress_*.c``): less than the usual tools write.
 
-lz4 must be the *legacy* format, as ``lz4 -l`` writes it: a magic, then blocks of 8 MiB, each after its packed size.
-xz must carry no checksum but CRC32. gzip and zstd are as ever.
+lz4 must be the *legacy* format, as ``lz4 -l`` writes it: a magic, then blocks of 8 MiB, each after its compressed
+size. xz may only have a CRC32 checksum. gzip and zstd are the usual formats.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ __all__ = ["cpio_codec", "encode_initramfs"]
 
 _SUFFIXES = {".gz": Codec.GZIP, ".zst": Codec.ZSTD, ".lz4": Codec.LZ4, ".xz": Codec.XZ}
 _LEGACY_MAGIC = b"\x02\x21\x4c\x18"  # 0x184C2102, little-endian
-_LEGACY_BLOCK = 8 << 20
+_LEGACY_SIZE = 8 << 20
+"""Bytes compressed as one block: the format fixes it."""
 
 
 def cpio_codec(name: str) -> Codec:
-    """The codec that the name of a cpio archive asks for: ``.gz``, ``.zst``, ``.lz4``, ``.xz``; NONE for any other.
+    """The codec for the file name of a cpio archive: ``.gz``, ``.zst``, ``.lz4``, ``.xz``; NONE for any other.
 
     >>> cpio_codec("initramfs.cpio.zst"), cpio_codec("initrd.img")
     (<Codec.ZSTD: 'zstd'>, <Codec.NONE: 'none'>)
@@ -31,7 +32,7 @@ def cpio_codec(name: str) -> Codec:
 
 
 def encode_initramfs(codec: Codec, level: int | None = None) -> Encoder:
-    """A compressor whose output the kernel unpacks at boot. Raises ValueError for a level that the codec lacks.
+    """A compressor whose output the kernel unpacks at boot. Raises ValueError for a level that the codec does not have.
 
     The same data gives the same bytes. Memory: that of :func:`~streamerge.codecs.encoders.new_encoder`; lz4 8 MiB.
     """
@@ -44,7 +45,7 @@ def encode_initramfs(codec: Codec, level: int | None = None) -> Encoder:
 
 
 class _LegacyLz4:
-    """``lz4 -l``: the fast method below level 3, as the tool has it, else the one of high compression."""
+    """The format of ``lz4 -l``. Like the tool, it uses the fast method below level 3, else high compression."""
 
     def __init__(self, level: int | None) -> None:
         self._level = 0 if level is None else level
@@ -54,9 +55,9 @@ class _LegacyLz4:
     def write(self, data: bytes | memoryview, /) -> bytes:
         self._pending += data
         out = b""
-        while len(self._pending) >= _LEGACY_BLOCK:
-            out += self._pack(bytes(self._pending[:_LEGACY_BLOCK]))
-            del self._pending[:_LEGACY_BLOCK]
+        while len(self._pending) >= _LEGACY_SIZE:
+            out += self._pack(bytes(self._pending[:_LEGACY_SIZE]))
+            del self._pending[:_LEGACY_SIZE]
         return out
 
     def finish(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Which codec: by the first bytes of what is read, by the suffix of what is written."""
+"""The codec of an input, from its first bytes; the codec of an output, from its file name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Codec(enum.Enum):
-    """How a layer is compressed; the value is the word messages use."""
+    """How a layer is compressed. The value is the name in messages."""
 
     NONE = "none"
     GZIP = "gzip"
@@ -32,7 +32,7 @@ class Codec(enum.Enum):
 
 
 HEAD_SIZE = 512
-"""Bytes that :func:`detect` wants. All magics are within 10; the rest is to look past skippable frames."""
+"""Bytes that :func:`detect` needs. All magics are within 10; the rest is for looking past skippable frames."""
 
 GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1: 0xFD2FB528, little-endian
@@ -71,28 +71,29 @@ _SUFFIXES = {
 
 
 def detect(head: bytes) -> Codec:
-    """The codec of a stream that starts with ``head``, the first ``HEAD_SIZE`` bytes or all there are.
+    """The codec of a stream that starts with ``head``: its first ``HEAD_SIZE`` bytes, or all of it.
 
-    Anything without a known magic is NONE, so is an empty stream. A tar starts with a file's name, so
-    magics made of letters are taken only with the control bytes that follow them.
+    NONE for an empty stream and anything without a known magic. A tar starts with a file name, so a magic of letters
+    counts only with the control bytes that follow it.
 
-    Skippable frames have the same magics in zstd and in lz4. What follows them decides; if ``head`` ends
-    before that, or neither follows, it is ZSTD (pzstd and zstd:chunked write them, lz4 never by itself).
+    Skippable frames have the same magics in zstd and in lz4: the frame after them decides. If it is not within
+    ``head``, or is neither, the result is ZSTD: pzstd and zstd:chunked write skippable frames, the lz4 tool does not.
 
-    Raises :class:`UnsupportedMediaType` for a compression or archive known and not read. Cost: O(HEAD_SIZE).
+    Raises :class:`UnsupportedMediaType` for a compression or archive that is recognised but not supported. Cost:
+    O(HEAD_SIZE).
     """
     if head.startswith(SKIPPABLE_MAGICS):
         return Codec.LZ4 if _past_skippable(head).startswith(LZ4_MAGIC) else Codec.ZSTD
     if _is_bzip2(head):
         return Codec.BZIP2
-    for magic, what in _UNSUPPORTED.items():
+    for magic, name in _UNSUPPORTED.items():
         if head.startswith(magic):
-            raise UnsupportedMediaType(f"this is {what}, which is not supported; use gzip or zstd instead")
+            raise UnsupportedMediaType(f"this is {name}, which is not supported; use gzip or zstd instead")
     return next((codec for magic, codec in _MAGICS.items() if head.startswith(magic)), Codec.NONE)
 
 
 def codec_for_suffix(name: str) -> Codec:
-    """The codec that an output file's name asks for, in upper or lower case; NONE for any other suffix.
+    """The codec for an output file's name, in upper or lower case; NONE for any other suffix.
 
     >>> codec_for_suffix("rootfs.tar.zst"), codec_for_suffix("rootfs.tar")
     (<Codec.ZSTD: 'zstd'>, <Codec.NONE: 'none'>)
@@ -102,14 +103,14 @@ def codec_for_suffix(name: str) -> Codec:
 
 
 def _past_skippable(head: bytes) -> bytes:
-    """What follows the leading skippable frames: each is a magic, a 4-byte size, and that many bytes."""
+    """``head`` after its leading skippable frames. Each is a magic, a 4-byte size, and that many bytes."""
     while head.startswith(SKIPPABLE_MAGICS) and len(head) >= 8:
         head = head[8 + int.from_bytes(head[4:8], "little") :]
     return head
 
 
 def _is_bzip2(head: bytes) -> bool:
-    """Whether this is bzip2, as far as ``head`` goes: a tar's first file may be named ``BZh9.txt``."""
+    """Whether this is bzip2. The magic alone is not enough: a tar's first file could be named ``BZh9.txt``."""
     return (
         head.startswith(BZIP2_MAGIC)
         and head[3:4] in b"123456789"

@@ -1,6 +1,6 @@
 """gzip, lz4, xz and bzip2: one loop over the protocol that their libraries share.
 
-It is that of :class:`bz2.BZ2Decompressor`: ``decompress(data, max_length)``, ``needs_input``, ``eof`` and
+The protocol is that of :class:`bz2.BZ2Decompressor`: ``decompress(data, max_length)``, ``needs_input``, ``eof`` and
 ``unused_data``; one object decodes one member (gzip), frame (lz4) or stream (xz, bzip2).
 """
 
@@ -23,11 +23,11 @@ from streamerge.errors import LayerError
 __all__ = ["MEMORY_LIMIT", "decode_members"]
 
 MEMORY_LIMIT = 128 << 20
-"""Bytes an xz decoder may take. ``xz -9`` makes streams that take 65 MiB."""
+"""Most bytes of memory for an xz decoder. Streams of ``xz -9`` need 65 MiB."""
 
 
 def _import_isal() -> ModuleType | None:
-    """isal's gzip decoder, where there is a wheel for the machine; zlib does the same at half the speed."""
+    """isal's gzip decoder; None if there is no wheel for this machine. zlib decodes at half the speed."""
     try:
         from isal import igzip_lib
     except ImportError:
@@ -37,13 +37,13 @@ def _import_isal() -> ModuleType | None:
 
 _isal = _import_isal()
 
-_FIRST = 4096
-"""Bytes in a member's second piece; each further one is four times as large, up to PIECE. What is left over
-after a member's end is copied, so short members are given short pieces."""
+_SECOND_PIECE = 4096
+"""Bytes in a member's second piece. Each further piece is four times as large, up to PIECE. The libraries copy what
+follows a member's end, so short members get short pieces."""
 
 
 class _Decompressor(Protocol):
-    """One member. ``unused_data`` means something only after ``eof``."""
+    """A decoder of one member. ``unused_data`` is valid only after ``eof``."""
 
     @property
     def needs_input(self) -> bool: ...
@@ -56,22 +56,22 @@ class _Decompressor(Protocol):
 
 @dataclass(frozen=True)
 class _Format:
-    """What is particular to a format."""
+    """The differences between the formats."""
 
     codec: Codec
-    unit: str  # what messages call the thing that may repeat
+    unit: str  # the name of a member in messages
     magics: tuple[bytes, ...]
     new: Callable[[], _Decompressor]
     errors: tuple[type[Exception], ...]
-    look: Callable[[Feed, bytes], None] | None = None  # refuse what the library would take, by its head
-    skip_padding: Callable[[Feed], None] | None = None  # what may stand after a member
+    check_head: Callable[[Feed, bytes], None] | None = None  # refuses heads that the library would accept
+    skip_padding: Callable[[Feed], None] | None = None  # what may follow a member
 
     def error(self, problem: str) -> LayerError:
         return LayerError(f"{self.codec.value}: {problem}")
 
 
 def decode_members(codec: Codec, feed: Feed) -> Iterator[bytes]:
-    """Decode member after member; see :func:`streamerge.codecs.decode`."""
+    """Yield the decoded bytes of all members; see :func:`streamerge.codecs.decode`."""
     form = _FORMATS[codec]
     first = True
     while head := feed.head(_HEAD):
@@ -79,8 +79,8 @@ def decode_members(codec: Codec, feed: Feed) -> Iterator[bytes]:
             where = "the stream does not start with" if first else f"the bytes after a {form.unit} are not"
             raise form.error(f"{where} a {form.unit}")
         first = False
-        if form.look:
-            form.look(feed, head)
+        if form.check_head:
+            form.check_head(feed, head)
         yield from _decode_member(form, feed)
         if form.skip_padding:
             form.skip_padding(feed)
@@ -88,8 +88,8 @@ def decode_members(codec: Codec, feed: Feed) -> Iterator[bytes]:
 
 def _decode_member(form: _Format, feed: Feed) -> Iterator[bytes]:
     decompressor = form.new()
-    piece: bytes | memoryview = feed.take(PIECE)  # the head that was looked at, in one
-    size = _FIRST
+    piece: bytes | memoryview = feed.take(PIECE)  # the whole head that was checked
+    size = _SECOND_PIECE
     while True:
         data = _decompress(form, decompressor, piece, min(4 * size, CHUNK))
         if data:
@@ -119,14 +119,15 @@ def _decompress(form: _Format, decompressor: _Decompressor, piece: bytes | memor
 # gzip: RFC 1952
 
 _HEAD = 10  # a gzip header without optional fields; enough of any other
-_HEADER_LIMIT = PIECE  # what a decoder is given in one; names are short, the extra field has 64 KiB at most
+_HEADER_LIMIT = PIECE  # given to the decoder in one call; names are short, the extra field has at most 64 KiB
 _FHCRC, _FEXTRA, _FNAME, _FCOMMENT, _RESERVED = 2, 4, 8, 16, 0xE0
 
 
-def _look_at_gzip(feed: Feed, head: bytes) -> None:
-    """Get the whole header into one piece: isa-l loses its place in one that comes in two (intel/isa-l#224).
+def _check_gzip(feed: Feed, head: bytes) -> None:
+    """Put the whole header into one piece, because isa-l fails on a header in two pieces (intel/isa-l#224).
 
-    "Must give an error indication if any reserved bit is non-zero" (2.3.1.2): isa-l does not.
+    Raises LayerError for reserved flags: "Must give an error indication if any reserved bit is non-zero" (2.3.1.2),
+    which isa-l does not.
     """
     if len(head) < _HEAD:
         return
@@ -142,7 +143,7 @@ def _look_at_gzip(feed: Feed, head: bytes) -> None:
 
 
 def _gzip_header_size(head: bytes) -> int:
-    """The size of the header that starts ``head``; if that is not all of it, how much to look at next."""
+    """The size of the header at the start of ``head``; if ``head`` is too short to tell, how much to look at next."""
     flags = head[3]
     size = _HEAD
     if flags & _FEXTRA:
@@ -160,7 +161,7 @@ def _gzip_header_size(head: bytes) -> int:
 
 
 def _skip_gzip_padding(feed: Feed) -> None:
-    """Zeros after the last member, from tapes and block devices, are no error to gzip(1) either."""
+    """Skip zeros after the last member, as gzip(1) does: tapes and block devices leave them."""
     if feed.skip_zeros() and feed.head(1):
         raise LayerError("gzip: something follows the zero padding after a member")
 
@@ -173,7 +174,7 @@ def _new_gzip() -> _Decompressor:
 
 
 class _ZlibDecompressor:
-    """zlib's gzip decoder in the shape of bz2's."""
+    """zlib's gzip decoder with the methods of bz2's."""
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)
@@ -196,17 +197,17 @@ class _ZlibDecompressor:
 # lz4: LZ4 frame format
 
 
-def _look_at_lz4(_: Feed, head: bytes) -> None:
-    """Bit 0 of FLG, the byte after the magic: a dictionary is needed; liblz4 would decode without it."""
+def _check_lz4(_: Feed, head: bytes) -> None:
+    """Refuse a frame that needs a dictionary (bit 0 of FLG, after the magic): liblz4 would decode without it."""
     if head.startswith(LZ4_MAGIC) and head[4:5] and head[4] & 1:
         raise LayerError("lz4: a frame needs a dictionary, which is not supported")
 
 
 class _Lz4Decompressor:
-    """lz4's low-level decoder in the shape of bz2's.
+    """lz4's low-level decoder with the methods of bz2's.
 
-    ``LZ4FrameDecompressor`` has that shape but copies what it has not consumed in every call: 1.1 GB/s
-    where this does 1.5.
+    ``LZ4FrameDecompressor`` has these methods too, but copies the unconsumed input in every call: it decodes
+    1.1 GB/s, this class 1.5.
     """
 
     def __init__(self) -> None:
@@ -232,7 +233,7 @@ class _Lz4Decompressor:
 
 
 def _skip_xz_padding(feed: Feed) -> None:
-    """Section 2.2: "Stream Padding MUST contain only null bytes", a "multiple of four" of them."""
+    """Skip stream padding. Section 2.2: it "MUST contain only null bytes", and their number is a "multiple of four"."""
     if feed.skip_zeros() % 4:
         raise LayerError("xz: the padding after a stream is not a multiple of four bytes")
 
@@ -246,14 +247,14 @@ _GZIP_ERRORS = (zlib.error,) if _isal is None else (zlib.error, _isal.error)
 _FORMATS = {
     form.codec: form
     for form in (
-        _Format(Codec.GZIP, "member", (GZIP_MAGIC,), _new_gzip, _GZIP_ERRORS, _look_at_gzip, _skip_gzip_padding),
+        _Format(Codec.GZIP, "member", (GZIP_MAGIC,), _new_gzip, _GZIP_ERRORS, _check_gzip, _skip_gzip_padding),
         _Format(
             Codec.LZ4,
             "frame",
             (LZ4_MAGIC, *SKIPPABLE_MAGICS),
             _Lz4Decompressor,
             (RuntimeError,),
-            _look_at_lz4,
+            _check_lz4,
         ),
         _Format(Codec.XZ, "stream", (XZ_MAGIC,), _new_xz, (lzma.LZMAError,), skip_padding=_skip_xz_padding),
         _Format(Codec.BZIP2, "stream", (BZIP2_MAGIC,), bz2.BZ2Decompressor, (OSError, ValueError)),

@@ -1,8 +1,8 @@
-"""zstd: a bounded reader by zstandard, and a walk over the headers that knows where frames end.
+"""zstd: zstandard's bounded reader, and a walk over the headers that knows where frames end.
 
-``stream_reader`` is bounded, decodes frame after frame, skippable ones too, and tells of garbage. But at the
-end of the input it does not tell a whole frame from a cut one. So the headers are followed, no more, as the
-compressed bytes pass by; it costs a microsecond for each block of up to 128 KiB.
+``stream_reader`` is bounded, decodes all frames, also skippable ones, and reports garbage. But at the end of the input
+it cannot distinguish a whole frame from a truncated one. So the frame and block headers are also followed here. That
+costs a microsecond for each block of up to 128 KiB.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from streamerge.errors import LayerError
 __all__ = ["WINDOW_LIMIT", "FrameWalk", "decode_zstd"]
 
 WINDOW_LIMIT = 1 << 27
-"""128 MiB, what ``zstd -d`` takes unless told otherwise. A header that claims more allocates nothing."""
+"""128 MiB, the default limit of ``zstd -d``. For a header that claims more, nothing is allocated."""
 
-_FOREVER = 1 << 62
+_REST = 1 << 62
+"""More bytes than any stream has: no further header is looked for."""
 
 
 def decode_zstd(feed: Feed) -> Iterator[bytes]:
-    """Decode all frames, RFC 8878; see :func:`streamerge.codecs.decode`."""
+    """Yield the decoded bytes of all frames (RFC 8878); see :func:`streamerge.codecs.decode`."""
     source = _Source(feed)
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT)
     reader = decompressor.stream_reader(
@@ -41,21 +42,21 @@ def _read(reader: zstandard.ZstdDecompressionReader) -> bytes:
     try:
         return reader.read(CHUNK)
     except zstandard.ZstdError as error:
-        raise LayerError(f"zstd: {_explain(str(error))}") from error
+        raise LayerError(f"zstd: {_plain_words(str(error))}") from error
 
 
-def _explain(problem: str) -> str:
+def _plain_words(problem: str) -> str:
     if "too much memory" in problem:
-        return f"a frame needs a window of more than {WINDOW_LIMIT >> 20} MiB (zstd --long=27 makes no such)"
+        return f"a frame needs a window of more than {WINDOW_LIMIT >> 20} MiB (zstd --long=27 stays below it)"
     if "Dictionary mismatch" in problem:
         return "a frame needs a dictionary, which is not supported"
     if "Unknown frame descriptor" in problem:
-        return "there are bytes where a frame should start, or after the last one, that are no frame"
+        return "the bytes at the start or after a frame are not a frame"
     return f"the data is corrupt ({problem})"
 
 
 class _Source:
-    """What ``stream_reader`` reads from: "any object with a ``read(size)`` method"."""
+    """The source for ``stream_reader``: "any object with a ``read(size)`` method"."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -63,30 +64,30 @@ class _Source:
 
     def read(self, size: int) -> memoryview:
         piece = self._feed.take(size)
-        self.walk.pass_by(piece)
+        self.walk.follow(piece)
         return piece
 
 
 class FrameWalk:
-    """Follow frames and blocks by their headers alone, to know whether the end is the end of a frame.
+    """Follows frames and blocks by their headers, to know whether the stream ends at the end of a frame.
 
-    ``pass_by`` takes the stream in any pieces; ``complete`` is true at the start and after each whole frame.
-    What is no frame is left to the decoder, which refuses it: from there on ``complete`` stays false.
-    Cost: O(headers), no copy of what is between them.
+    ``follow`` takes the stream in pieces of any size. ``complete`` is true at the start and after each whole frame.
+    Bytes that are not a frame are refused by the decoder; from there on ``complete`` stays false. Cost: O(headers);
+    the bytes between them are not copied.
     """
 
     def __init__(self) -> None:
-        self._part = b""  # of the header that is being collected
+        self._part = b""  # of the next header, as far as it has arrived
         self._checksum_size = 0
         self._skip = 0  # bytes from here to the next header
         self._expect(4, self._magic)
 
     @property
     def complete(self) -> bool:
-        """Whether what has passed by ends where a frame ends, or is nothing."""
+        """Whether the stream so far is empty or ends at the end of a frame."""
         return self._parse == self._magic and not self._part and not self._skip
 
-    def pass_by(self, piece: bytes | memoryview) -> None:
+    def follow(self, piece: bytes | memoryview) -> None:
         """Follow the headers in the next piece of the stream."""
         at, end = self._skip, len(piece)
         while at < end:
@@ -99,7 +100,7 @@ class FrameWalk:
         self._skip = at - end
 
     def _expect(self, size: int, parse: Callable[[bytes], int]) -> None:
-        """The next header has ``size`` bytes; ``parse`` tells how far behind it the one after starts."""
+        """The next header has ``size`` bytes; ``parse`` returns the number of bytes from its end to the one after."""
         self._size = size
         self._parse = parse
 
@@ -109,7 +110,7 @@ class FrameWalk:
         elif header in SKIPPABLE_MAGICS:
             self._expect(4, self._skippable)
         else:
-            return _FOREVER
+            return _REST
         return 0
 
     def _skippable(self, header: bytes) -> int:
@@ -118,7 +119,7 @@ class FrameWalk:
         return int.from_bytes(header, "little")
 
     def _descriptor(self, header: bytes) -> int:
-        """RFC 8878, 3.1.1.1: one byte tells how long the rest of the frame header is."""
+        """RFC 8878, 3.1.1.1: one byte that gives the length of the rest of the frame header."""
         flags = header[0]
         single_segment = flags >> 5 & 1
         content_size = (single_segment, 2, 4, 8)[flags >> 6]

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from streamerge.engine.context import MergeContext
 from streamerge.engine.onepass import OnePass
-from streamerge.engine.preview import MergePreview
 from streamerge.engine.spool import Spool, SpooledLayer
 from streamerge.errors import UsageError
 from streamerge.interfaces import ImageLayers, Layer, RestartNeeded, Sink, Takes, is_interruptible, needs_preview
 from streamerge.observe import MergeFinished, Observer, OutputFlushing, Report
 from streamerge.options import Options
 from streamerge.rules.placing import RepeatedPath
-from streamerge.rules.superseded import superseded_offsets
 from streamerge.tar.reader import TarReader
 
 __all__ = ["merge"]
@@ -60,6 +58,8 @@ def _merge(context: MergeContext, sink: Sink) -> Report:
     if is_interruptible(sink):
         sink.set_check(context.check)
     if needs_preview(sink):
+        from streamerge.engine.preview import MergePreview  # few sinks need it
+
         sink.prepare(MergePreview(context, _make_passes))
     one_pass = _make_passes(context, sink)
     context.notify(OutputFlushing())
@@ -105,7 +105,9 @@ def _indices_to_read(context: MergeContext, error: RepeatedPath) -> Iterable[int
 
 
 def _read_headers(context: MergeContext, indices: Iterable[int]) -> None:
-    """Read the headers of some layers, and note the superseded offsets."""
+    """Read the headers of some layers, and note which of their entries are superseded."""
+    from streamerge.rules.superseded import superseded_offsets  # few merges need it
+
     for index in indices:
         if index in context.superseded:
             continue

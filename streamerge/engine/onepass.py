@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from streamerge.engine.context import MergeContext
 from streamerge.engine.retain import RetainBy, Retainer
@@ -28,9 +28,8 @@ from streamerge.observe import (
     Warned,
 )
 from streamerge.parallel.readahead import ReadAhead
-from streamerge.rules.exclude import Exclude
 from streamerge.rules.links import Held, Origin
-from streamerge.rules.placing import Decision, LayerView, MergedTree
+from streamerge.rules.placing import Decision, Excluded, LayerView, MergedTree
 from streamerge.rules.whiteout import strip_opaque
 from streamerge.streams import Stream
 from streamerge.tar.encode import implicit_directory
@@ -59,7 +58,7 @@ class OnePass:
             whiteouts=options.whiteouts,
             any_order=Takes.ANY_ORDER in sink.takes,
             warn=lambda index, path, text: context.notify(Warned(index, path, text)),
-            excluded=Exclude(options.exclude) if options.exclude else None,
+            excluded=_exclude(options.exclude),
         )
 
     def merge_layers(self) -> None:
@@ -233,6 +232,14 @@ class OnePass:
         with self._context.locating(link.layer):
             for entry, body in self._retainer.recall(link.layer, [link.offset]):
                 self._add(entry.retargeted(target), body)
+
+
+def _exclude(patterns: Sequence[str]) -> Excluded | None:
+    if not patterns:
+        return None
+    from streamerge.rules.exclude import Exclude  # few merges need it
+
+    return Exclude(patterns)
 
 
 def _retain_by(layer: Layer, stream: Stream) -> RetainBy:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
 
 from streamerge.observe import Counts
 from streamerge.options import Whiteouts
 from streamerge.rules.placing import Decision, LayerView, fingerprint
 from streamerge.rules.trie import SEALED, Child
+from streamerge.tar.buffer import WriteRun
 from streamerge.tar.header import BLOCK, adler32, expected_sums
-from streamerge.tar.reader import TarReader, WriteRun
+from streamerge.tar.reader import TarReader
 
 __all__ = ["ScanHooks", "scan"]
 
@@ -37,8 +37,8 @@ _NOWHERE = b"?"  # not in ``walked``, whose names end in a slash
 _MAX_FIELDS = 4096
 
 
-class ScanHooks(NamedTuple):
-    """The functions that the scan calls.
+class ScanHooks:
+    """What the scan calls.
 
     ============= ==================================================================================
     write_run     writes a run
@@ -50,12 +50,21 @@ class ScanHooks(NamedTuple):
     ============= ==================================================================================
     """
 
-    write_run: WriteRun
-    release: Callable[[], None]
-    step: Callable[[], bool]
-    keep_hidden: Callable[[int, memoryview], None] | None = None
-    enter: Callable[[bytes], None] | None = None
-    add: Callable[[bytes, bytes], None] | None = None
+    def __init__(
+        self,
+        write_run: WriteRun,
+        release: Callable[[], None],
+        step: Callable[[], bool],
+        keep_hidden: Callable[[int, memoryview], None] | None = None,
+        enter: Callable[[bytes], None] | None = None,
+        add: Callable[[bytes, bytes], None] | None = None,
+    ) -> None:
+        self.write_run = write_run
+        self.release = release
+        self.step = step
+        self.keep_hidden = keep_hidden
+        self.enter = enter
+        self.add = add
 
 
 class _PlainNumbers(dict[bytes, bool]):
@@ -74,7 +83,8 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
     In the inner loop, ``break`` leaves an entry to the slow path.
     """
     sums, plain, fields = expected_sums, _PlainNumbers(), _FIELDS
-    write_run, step, keep_hidden, enter, add = hooks.write_run, hooks.step, hooks.keep_hidden, hooks.enter, hooks.add
+    step, keep_hidden, enter, add = hooks.step, hooks.keep_hidden, hooks.enter, hooks.add
+    flush = reader.run_writer(hooks.write_run)
     needs_whole_files = enter is not None and reader.extent is None
     walked, shown = view.walked, view.leaf_written
     by_name = view.tree.whiteouts is not Whiteouts.OVERLAY
@@ -86,10 +96,6 @@ def scan(reader: TarReader, view: LayerView, hooks: ScanHooks, counts: Counts) -
     run = stop = pos  # buf[run:stop] is kept and not yet written
     written = hidden = hidden_bytes = 0  # not yet added to ``counts``
     same_owner = same_mtime = b""  # the number fields of the last entry, known to be plain
-
-    def flush(run: int, stop: int) -> None:
-        if run < stop:
-            write_run(reader.run(run, stop))
 
     while True:
         while end - pos >= BLOCK:

@@ -105,8 +105,10 @@ class Spool:
             self._file.seek(self._file_end)
             write_all(self._file.fileno(), block)
         except OSError as error:
-            problem = f"cannot spool to {tempfile.tempdir or '$TMPDIR'}: {error.strerror}"
-            raise SinkError(f"{problem}; set TMPDIR to a directory with more space") from error
+            raise SinkError(
+                f"cannot spool to {tempfile.tempdir or '$TMPDIR'}: {error.strerror}; "
+                "set TMPDIR to a directory with more space"
+            ) from error
         spilled = _Spilled(self._file_end, len(block))
         self._file_end += len(block)
         return spilled

@@ -1,8 +1,8 @@
-"""Another process that reads and decodes a layer, so that no interpreter lock stands between it and the merge.
+"""A decoder process: it reads and decodes a layer in parallel with the merge, without sharing the interpreter lock.
 
-Decoded bytes come through shared memory, which is divided into *slots*. A stream is granted slots, fills them, and
-gives them back when the merge has copied what was in them; two pipes carry their numbers, and break when one side
-is gone.
+Decoded bytes are passed in shared memory, which is divided into *slots*. A stream is granted free slots, the decoder
+process fills them, and they become free again when the merge has copied their bytes. Two pipes carry the numbers of
+full and free slots; each side notices by a broken pipe that the other has died.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from streamerge.streams import CHUNK, Chunks, Stream
 __all__ = ["SLOT", "DecoderStream", "Slots"]
 
 SLOT = 1 << 20
-"""Bytes of a slot. Each is announced once; smaller ones would have the two processes wake each other all the time."""
+"""Bytes of a slot. Each full slot is announced once; with smaller ones the processes wake each other too often."""
 
-_MAX_SLOTS = 255  # the number of a slot is one byte on its way
-_MESSAGE = struct.Struct("<IIQ")  # slot, size, stored bytes read so far
+_MAX_SLOTS = 255  # a slot's number is sent as one byte
+_MESSAGE = struct.Struct("<IIQ")
+"""The number of a full slot, how many bytes are in it, and how many stored bytes have been read so far."""
 _END, _ERROR = 0xFFFFFFFF, 0xFFFFFFFE
-"""What stands for a slot's number at the end of the layer, and before an exception of so many bytes."""
-
+"""Sent instead of a slot's number: at the end of the layer, and before a pickled exception of that many bytes."""
 
 _CHECK_INTERVAL = 20  # milliseconds
 
 
 class Slots:
-    """Shared memory of some ``budget`` bytes, two slots at least, and the numbers of those that nobody has."""
+    """Shared memory of about ``budget`` bytes, at least two slots, and the numbers of the free slots."""
 
     def __init__(self, budget: int) -> None:
         count = max(2, min(budget // SLOT, _MAX_SLOTS))
@@ -43,31 +43,32 @@ class Slots:
 
 
 class DecoderStream(Chunks):
-    """The chunks of ``stream``, read by a process of its own as far ahead as it has slots.
+    """The chunks of ``stream``, read ahead by a decoder process as far as it has slots.
 
-    ``released`` is called whenever slots have been given back to ``slots``; somebody has to :meth:`grant` them anew.
-    ``stream`` is the process's from then on; here it is closed unread. Raises what the stream raises, where the
-    merge meets it; LayerError where the process dies; OSError, and then leaves the stream as it is, where the
-    system allows no more processes.
+    ``released`` is called whenever slots have become free in ``slots``; the caller then has to :meth:`grant` them
+    again. The decoder process takes over ``stream``; in this process it is closed unread. Reading raises the errors of
+    the stream in order with its chunks, and LayerError if the decoder process dies. The constructor raises OSError if
+    no process can be started, and then leaves ``stream`` open. ``check`` is called every 20 ms while a read waits.
     """
 
     def __init__(self, stream: Stream, slots: Slots, released: Callable[[], None], check: Check = no_check) -> None:
         super().__init__()
         self.held: set[int] = set()
-        """Slots that are the process's to fill, or full and not yet copied."""
+        """Numbers of the slots that are granted: to be filled, or full and not yet copied."""
         self._slots = slots
         self._released = released
-        self._at = self._end = 0  # what is left of the slot at hand
+        self._at = self._end = 0  # the rest of the current slot
         self._ended = False
+        self._closed = False
         self._stored: int | None = None
         self._check = check
-        self._poll = select.poll()
         self._full, full = new_pipe(we_read=True)
-        self._poll.register(self._full, select.POLLIN)
         self._free, free = new_pipe(we_read=False)
+        self._poll = select.poll()
+        self._poll.register(self._full, select.POLLIN)
         sender = _Sender(slots.memory, full, free)
         try:
-            self._child = ForkedProcess(lambda: sender.run(stream))
+            self._process = ForkedProcess(lambda: sender.send(stream))
         except OSError:
             close_pipe_end(self._full)
             close_pipe_end(self._free)
@@ -78,26 +79,26 @@ class DecoderStream(Chunks):
         stream.close()
 
     @property
-    def is_running(self) -> bool:
-        """Whether the process is still there; if not, all that it had to say has been said."""
-        return self._child.runs
+    def is_alive(self) -> bool:
+        """Whether the decoder process has not ended yet. Once it has, everything it sends is in the pipe."""
+        return self._process.is_alive
 
     def grant(self, count: int) -> None:
-        """Let the process have so many of the free slots; nothing once the stream is closed."""
-        if not count or self._full < 0:
+        """Grant ``count`` of the free slots to the decoder process. Does nothing once the stream is closed."""
+        if not count or self._closed:
             return
         numbers = self._slots.free[-count:]
         del self._slots.free[-count:]
         self.held.update(numbers)
-        with contextlib.suppress(BrokenPipeError):  # it has just ended; what it held is given back at its end
+        with contextlib.suppress(BrokenPipeError):  # it has just ended; close() frees its slots
             os.write(self._free, numbers)
 
     def stored(self) -> int | None:
-        """Return how many stored bytes the process had read when it filled the last slot that was taken."""
+        """Return how many stored bytes the process had read when it filled the current slot."""
         return self._stored
 
     def next_chunk(self) -> bytes:
-        """Return the next chunk; ``b""`` at the end."""
+        """The next chunk; ``b""`` at the end."""
         if self._at == self._end and not self._next_slot():
             return b""
         start = self._at
@@ -108,11 +109,11 @@ class DecoderStream(Chunks):
         return chunk
 
     def close(self) -> None:
-        """End the process, wherever it is."""
-        self._child.kill()
-        full, self._full = self._full, -1
-        if full >= 0:
-            close_pipe_end(full)
+        """Kill the decoder process and free its slots. May be called twice."""
+        self._process.kill()
+        if not self._closed:
+            self._closed = True
+            close_pipe_end(self._full)
             close_pipe_end(self._free)
             self._give_back(self.held)
 
@@ -140,18 +141,18 @@ class DecoderStream(Chunks):
                 self._check()
             piece = os.read(self._full, size - len(data))
             if not piece:
-                raise LayerError("the process that decodes the layer was killed; is memory short?")
+                raise LayerError("the decoder process was killed; the machine may be out of memory")
             data += piece
         return data
 
 
-# --- in the process ---------------------------------------------------------------------------------
+# --- in the decoder process -------------------------------------------------------------------------
 
 
 class _Sender:
-    """Puts chunks into slots, each filled to the brim: no header of a tar is then cut in two.
+    """Copies chunks into slots. Each slot is filled completely, so that no tar header is cut in two.
 
-    Of several free slots the one that came last is used first, since it is in the caches.
+    Of several free slots the one granted last is used first, because it is still in the CPU's caches.
     """
 
     def __init__(self, memory: mmap.mmap, full: int, free: int) -> None:
@@ -161,52 +162,52 @@ class _Sender:
         self._slots = bytearray()
         self._poll = select.poll()
 
-    def run(self, stream: Stream) -> None:
-        """Send a stream to its end, or to the exception that it raises; BrokenPipeError where nobody is there."""
+    def send(self, stream: Stream) -> None:
+        """Send a stream to its end or to its exception. Raises BrokenPipeError if the parent has died."""
         os.set_blocking(self._free, False)
         self._poll.register(self._free, select.POLLIN)
         try:
-            self._send(stream)
+            self._send_chunks(stream)
         except BrokenPipeError:
             raise
         except BaseException as error:
             data = pack(error)
             os.write(self._full, _MESSAGE.pack(_ERROR, len(data), 0) + data)
 
-    def _send(self, stream: Stream) -> None:
+    def _send_chunks(self, stream: Stream) -> None:
         slot, used = self._take_slot(), 0
         while chunk := stream.read():
             rest = memoryview(chunk)
             if used + len(rest) > SLOT:
-                self._put(slot, used, rest[: SLOT - used])
-                self._say(slot, SLOT, stream)
+                self._copy(slot, used, rest[: SLOT - used])
+                self._announce(slot, SLOT, stream)
                 rest = rest[SLOT - used :]
                 slot, used = self._take_slot(), 0
-            self._put(slot, used, rest)
+            self._copy(slot, used, rest)
             used += len(rest)
         if used:
-            self._say(slot, used, stream)
-        self._say(_END, 0, stream)
+            self._announce(slot, used, stream)
+        self._announce(_END, 0, stream)
 
-    def _put(self, slot: int, used: int, chunk: memoryview) -> None:
+    def _copy(self, slot: int, used: int, chunk: memoryview) -> None:
         start = slot * SLOT + used
         self._memory[start : start + len(chunk)] = chunk
 
-    def _say(self, slot: int, size: int, stream: Stream) -> None:
+    def _announce(self, slot: int, size: int, stream: Stream) -> None:
         os.write(self._full, _MESSAGE.pack(slot, size, stream.stored() or 0))
 
     def _take_slot(self) -> int:
-        while not self._look() and not self._slots:
+        while not self._receive_granted() and not self._slots:
             self._poll.poll()
         return self._slots.pop()
 
-    def _look(self) -> bool:
-        """Take in what has been granted meanwhile; False where that is nothing."""
+    def _receive_granted(self) -> bool:
+        """Receive the slots granted since the last call; return whether there were any."""
         try:
             numbers = os.read(self._free, _MAX_SLOTS)
         except BlockingIOError:
             return False
         if not numbers:
-            raise BrokenPipeError  # nobody is there any more
+            raise BrokenPipeError  # the parent has died
         self._slots += numbers
         return True

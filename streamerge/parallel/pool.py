@@ -57,16 +57,16 @@ ExtentList = Sequence[int]
 """Extents of one file: start, size, start, size, …"""
 
 
-class _File(NamedTuple):
-    """A layer's file, and its stamp when its first extent was queued. Later files have higher numbers."""
+class _File:
+    """A layer's file; later files have higher numbers."""
 
-    handle: FileHandle
-    number: int
-    stamp: tuple[int, ...]
+    def __init__(self, handle: FileHandle, number: int) -> None:
+        self.handle = handle
+        self.number = number
 
     def check(self) -> None:
-        """Raise SinkError if the file has changed since then."""
-        if self.handle.stamp() != self.stamp:
+        """Raise SinkError if the file is no longer what it was when it was opened."""
+        if self.handle.stamp() != self.handle.first_stamp:
             raise layer_changed()
 
 
@@ -87,10 +87,13 @@ CountRefused = Callable[[], Counter[str]]
 """Returns the counts of what was refused; workers send what they have added to it."""
 
 
-class _Work(NamedTuple):
-    fetch: Fetch
-    make: Make
-    refused: CountRefused
+class _Work:
+    """What the workers can do."""
+
+    def __init__(self, fetch: Fetch, make: Make, refused: CountRefused) -> None:
+        self.fetch = fetch
+        self.make = make
+        self.refused = refused
 
 
 def no_op(_run: memoryview) -> None:
@@ -161,7 +164,7 @@ class Pool:
         """Return the record of a layer's file, which keeps the file open while jobs need it."""
         if self._file is None or self._file.handle is not handle:
             number = self._file.number + 1 if self._file is not None else 0
-            self._file = _File(handle, number, handle.stamp())
+            self._file = _File(handle, number)
         return self._file
 
     def _start(self) -> bool:

@@ -1,7 +1,7 @@
 """Read layers ahead of the merge: the current one and the next older one at once.
 
 Compressed files are decoded in processes (:mod:`streamerge.parallel.decoder`) if the caller allows it, other slow
-streams in threads. The number of bytes read ahead is bounded. A stream that seeks (a plain file) is returned unchanged:
+streams in threads. The bytes that are read ahead are bounded. A stream that seeks (a plain file) is returned unchanged:
 a second process would not make it faster, and hidden bodies can be skipped. The same holds for short layers.
 """
 
@@ -11,16 +11,18 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from streamerge.errors import StreamergeError
 from streamerge.fileio import Check, no_check
 from streamerge.interfaces import Layer
 from streamerge.options import DEFAULT_READ_AHEAD
-from streamerge.parallel.decoder import DecoderStream, Slots
 from streamerge.parallel.process import can_fork
 from streamerge.signals import signals_wait
 from streamerge.streams import Chunks, ReadAheadBy, Stream
+
+if TYPE_CHECKING:
+    from streamerge.parallel.decoder import DecoderStream, Slots
 
 __all__ = ["ReadAhead", "ThreadStream"]
 
@@ -54,6 +56,8 @@ class ReadAhead:
         self._processes = processes and can_fork()
         self._check = check
         self._slots: Slots | None = None
+        self._decoders: list[DecoderStream] = []
+        self._threads: list[ThreadStream] = []
         self._open: deque[Stream | StreamergeError] = deque()
 
     def __enter__(self) -> Self:
@@ -77,6 +81,8 @@ class ReadAhead:
             yield stream
             stream.close()
             self._open.popleft()
+            self._decoders = [decoder for decoder in self._decoders if decoder is not stream]
+            self._threads = [thread for thread in self._threads if thread is not stream]
 
     def _open_next(self) -> None:
         layer = self._layers.popleft()
@@ -92,7 +98,9 @@ class ReadAhead:
             self._open.append(self._started(stream))
 
     def _in_thread(self, opening: Callable[[], Stream]) -> ThreadStream:
-        return ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MAX_THREAD_BUDGET), self._check)
+        stream = ThreadStream(opening, min(self._budget // _LAYERS_AT_ONCE, _MAX_THREAD_BUDGET), self._check)
+        self._threads.append(stream)
+        return stream
 
     def _started(self, stream: Stream) -> Stream:
         """Return a stream that reads ``stream`` ahead: in a process, in a thread, or not at all."""
@@ -100,11 +108,18 @@ class ReadAhead:
             return stream
         if stream.read_ahead is ReadAheadBy.PROCESS and self._processes:
             try:
-                self._slots = self._slots or Slots(self._budget)
-                return DecoderStream(stream, self._slots, self._look_ahead, self._check)
+                return self._decoder(stream)
             except OSError:
                 self._processes = False  # the system allows no more (ulimit -u): fall back to threads
         return self._in_thread(lambda: stream)
+
+    def _decoder(self, stream: Stream) -> DecoderStream:
+        from streamerge.parallel.decoder import DecoderStream, Slots  # plain and short layers do not need it
+
+        self._slots = self._slots or Slots(self._budget)
+        decoder = DecoderStream(stream, self._slots, self._look_ahead, self._check)
+        self._decoders.append(decoder)
+        return decoder
 
     def _look_ahead(self) -> None:
         """Open the next layers if that is allowed, and give decoder processes slots to fill."""
@@ -114,12 +129,14 @@ class ReadAhead:
             self._grant(self._slots)
 
     def _may_open(self) -> bool:
-        readers = [item for item in self._open if isinstance(item, ThreadStream | DecoderStream)]
-        return len(self._open) < _MAX_OPEN and sum(reader.is_running for reader in readers) < _LAYERS_AT_ONCE
+        if len(self._open) >= _MAX_OPEN:
+            return False
+        threads = sum(thread.is_alive for thread in self._threads)
+        return threads + sum(decoder.is_alive for decoder in self._decoders) < _LAYERS_AT_ONCE
 
     def _grant(self, slots: Slots) -> None:
-        """Give free slots to the decoder processes: a few to the current layer, the rest to the next one."""
-        running = [item for item in self._open if isinstance(item, DecoderStream) and item.is_running]
+        """Give free slots to the decoder processes: a few are enough for the current layer, the next gets the rest."""
+        running = [decoder for decoder in self._decoders if decoder.is_alive]
         if len(running) > 1 and running[0] is self._open[0]:
             current = running.pop(0)
             current.grant(min(max(_SLOTS_FOR_CURRENT - len(current.held), 0), len(slots.free)))
@@ -152,8 +169,8 @@ class ThreadStream(Chunks):
         self._thread.start()
 
     @property
-    def is_running(self) -> bool:
-        """Whether the thread may still add chunks."""
+    def is_alive(self) -> bool:
+        """Return whether there may be more to come than is here already."""
         return self._thread.is_alive()
 
     def next_chunk(self) -> bytes:

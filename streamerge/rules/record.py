@@ -1,4 +1,4 @@
-"""What one layer has said so far: its directories, its hidden entries and its whiteouts."""
+"""What one layer contains, as far as it has been read: directories, hidden entries and whiteouts."""
 
 from __future__ import annotations
 

@@ -106,7 +106,8 @@ class LossReport:
         if len(name) > longest:
             raise SinkError(
                 f"the name has {len(name)} bytes, but {self._capabilities.name} stores at most {longest}; "
-                "install a newer version of the tool, or exclude the file"
+                "install a newer version of the tool",
+                setting="exclude",
             ).at(path=path)
         if not self._capabilities.lost_and_found and name.startswith(_LOST_AND_FOUND):
             self._counts["names like lost+found"] += 1

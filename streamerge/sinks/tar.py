@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from streamerge.codecs import Codec, codec_for_suffix, encode
 from streamerge.entry import Entry
-from streamerge.fileio import CHUNK, Check, Extent, FileHandle, read_at
+from streamerge.fileio import Check, Extent, FileHandle
 from streamerge.interfaces import Run, RunSink, Takes
 from streamerge.parallel.pool import ENOUGH, MAX_EXTENTS, Pool
 from streamerge.sinks.base import AbortOnExit
@@ -28,7 +28,7 @@ class TarSink(AbortOnExit, RunSink):
     """
 
     def __init__(self, output: Output, *, workers: int = 0) -> None:
-        self.takes = Takes.TAR_RUNS | Takes.EXTENTS | Takes.CHECK
+        self.takes = Takes.TAR_RUNS | Takes.CHECK
         if output.rewinds:
             self.takes |= Takes.RESTART
         self._output = output
@@ -38,6 +38,8 @@ class TarSink(AbortOnExit, RunSink):
         self._pending = 0
         self._size = 0
         self._pool = Pool(workers, fetch=output.fetch) if isinstance(output, FileOutput) else None
+        if self._pool is not None:
+            self.takes |= Takes.EXTENTS
 
     def set_check(self, check: Check) -> None:
         """Call ``check`` while waiting for worker processes."""
@@ -46,13 +48,14 @@ class TarSink(AbortOnExit, RunSink):
 
     def write_run(self, run: Run) -> None:
         """Append a run."""
-        if run.data is None:
-            assert run.extent is not None
-            self._fetch(run.extent)
-        elif run.extent is not None and self._is_worth_fetching(len(run.data)):
-            self._add_extent(run.extent)
-        else:
-            self._append(run.data)
+        data, extent = run
+        if data is None:
+            assert extent is not None
+            self._fetch(extent)
+        elif extent is not None and (not self._pieces or len(data) >= ENOUGH) and self._has_workers():
+            self._add_extent(extent)
+        else:  # workers could fetch it too, but a few bytes are no reason to flush what is before them
+            self._append(data)
 
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
         """Append an entry: its headers, unchanged if possible, its body and padding."""
@@ -91,22 +94,13 @@ class TarSink(AbortOnExit, RunSink):
         if self._pending >= _MAX_PENDING or len(self._pieces) >= _MAX_PIECES:
             self._flush()
 
-    def _is_worth_fetching(self, size: int) -> bool:
-        """Return whether workers should copy a run: a few bytes are not worth a flush of the pending pieces."""
-        return self._pool is not None and self._pool.has_workers and (not self._pieces or size >= ENOUGH)
+    def _has_workers(self) -> bool:
+        return self._pool is not None and self._pool.has_workers
 
     def _fetch(self, extent: Extent) -> None:
-        """Append an extent whose bytes were not read."""
-        offset = 0
-        while offset < extent.size:
-            part = extent.part(offset, min(extent.size - offset, CHUNK if self._pool is None else _MAX_PENDING))
-            if self._pool is None:
-                piece = memoryview(bytearray(part.size))
-                read_at(part.file.fd, part.start, piece)
-                self._append(piece)
-            else:
-                self._add_extent(part)
-            offset += part.size
+        """Append an extent whose bytes were not read, in parts that a worker copies at once."""
+        for offset in range(0, extent.size, _MAX_PENDING):
+            self._add_extent(extent.part(offset, min(extent.size - offset, _MAX_PENDING)))
 
     def _add_extent(self, extent: Extent) -> None:
         if self._pieces or extent.file is not self._file:

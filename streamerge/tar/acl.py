@@ -55,5 +55,5 @@ def _parse_line(line: bytes) -> tuple[int, int, int]:
 
 
 def _bad(line: bytes) -> FormatError:
-    shape = "TAG:ID:PERMISSIONS with numeric ids; --no-xattrs leaves ACLs out"
-    return FormatError(f"the ACL entry '{show(line[:80])}' is not {shape}")
+    problem = f"the ACL entry '{show(line[:80])}' is not TAG:ID:PERMISSIONS with numeric ids"
+    return FormatError(problem, setting="xattrs")

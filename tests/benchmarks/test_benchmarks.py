@@ -233,6 +233,7 @@ def test_by_hand_refuses_root(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.user_namespaces
 @pytest.mark.parametrize("target", ["/run", "../../run"])
 def test_by_hand_refuses_layers_that_could_lead_out_of_the_tree(tmp_path: Path, target: str) -> None:
     """If the listing did not fit into a pipe, ``grep -q`` exited at its first match, and sed and the check failed."""
@@ -246,6 +247,7 @@ def test_by_hand_refuses_layers_that_could_lead_out_of_the_tree(tmp_path: Path, 
 
 
 @pytest.mark.root
+@pytest.mark.mount_namespaces
 def test_a_symlink_of_the_image_does_not_lead_out_of_the_jail(tmp_path: Path) -> None:
     """An early by_hand.sh deleted files of the host through ``run -> /run`` and a whiteout below it."""
     precious = tmp_path / "precious"

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from streamerge import Options, Stream, StreamergeError, TarSink, Whiteouts, merge
+from streamerge import Stream, StreamergeError, TarSink, Whiteouts, merge
 from streamerge.codecs import HEAD_SIZE, Codec, decode, detect, encode
 from streamerge.entry import Kind
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support.layers import Dialect, Layer
 from tests.support.merged import BytesLayer, BytesOutput
+from tests.support.merged import options as merged_options
 from tests.support.strategies import mutated, stacks
 
 SECONDS = 20
@@ -85,7 +86,7 @@ def _at_most(seconds: int) -> Iterator[None]:
 
 def survives(layers: Sequence[bytes], data: st.DataObject) -> None:
     """Merge in a random way; what is no error must be a right tar."""
-    options = Options(
+    options = merged_options(
         whiteouts=data.draw(st.sampled_from(list(Whiteouts))),
         rescan=data.draw(st.booleans()),
         plain=data.draw(st.booleans()),

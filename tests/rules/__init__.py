@@ -1,1 +1,1 @@
-"""The rules of DESIGN section 3, one file each, and the expected of section 4."""
+"""The merge rules of docs/semantics.md, one file each, and what the output guarantees."""

@@ -1,4 +1,4 @@
-"""DESIGN section 4: what the output expectations, whatever the layers are like."""
+"""What the output guarantees for any layers (docs/semantics.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamerge import FormatError, LayerError, Options, Report, Stream, StreamergeError, TarSink, merge
+from streamerge import FormatError, LayerError, Options, Report, Stream, StreamergeError, TarSink, UsageError, merge
 from tests.support.judges import described, tars
 from tests.support.layers import Dialect, Layer
 from tests.support.merged import BytesLayer, BytesOutput, merge_tars
@@ -27,7 +27,7 @@ def order(output: bytes) -> list[bytes]:
 
 
 class TestOrder:
-    """Each path once; a directory before what is in it; a link after its target (mke2fs and tar2sqfs insist)."""
+    """Each path once; a directory before its contents; a link after its target (mke2fs and tar2sqfs require it)."""
 
     def test_a_file_waits_for_its_directory(self) -> None:
         names = order(merge_tars(tars([LATE])))
@@ -47,13 +47,14 @@ class TestOrder:
         assert order(merge_tars(tars([Layer().file(b"a").dir(b"").file(b"b")]))) == [b"a", b".", b"b"]
 
     def test_listed_parents_cost_nothing(self) -> None:
-        """Entries pass as they come, byte for byte, where layers list their parents first."""
+        """If layers list their parents first, entries are copied in their order, byte for byte."""
         layer = Layer().dir(b"").dir(b"d").file(b"d/a", b"x" * 700).symlink(b"d/s", b"a").link(b"d/l", b"d/a")
         assert merge_tars([layer.tar()]).startswith(layer.tar(end=False))
 
+    @pytest.mark.slow
     @given(stacks(), st.booleans())
     def test_of_any_stack(self, layers: list[Layer], reopenable: bool) -> None:
-        """``from_tar`` asserts all of it: names once, parents before, targets before, a root."""
+        """``from_tar`` asserts all of it: names once, parents first, targets first, a root."""
         options = Options(rescan=not reopenable)
         assert b"" in from_tar(merge_tars(tars(layers), options, reopenable=reopenable))
 
@@ -66,7 +67,7 @@ class TestOrder:
 
 
 class TestTheRoot:
-    """``./`` is always there, once: without it mkfs.erofs makes a root of mode 0777 (FACTS)."""
+    """``./`` is always there, once: without it mkfs.erofs makes a root of mode 0777."""
 
     @pytest.mark.parametrize(
         "layers",
@@ -91,10 +92,11 @@ class TestTheRoot:
 
 
 class TestSameBytes:
-    """Independent of compression, threads, chunks, and of how the layers come."""
+    """Independent of compression, threads, chunks, and how the layers are read."""
 
     STACK = tars([BASE, LATE, Layer().file(b"d/e/f", b"new").file(b"big", b"b" * 100_000), Layer().whiteout(b"d/old")])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("plain", [True, False])
     @pytest.mark.parametrize("reopenable", [True, False])
     @pytest.mark.parametrize("chunk", [1, 7, 512, 513, 4096, 1 << 20])
@@ -185,7 +187,7 @@ class TestTheReport:
 
 
 class TestAllOrNothing:
-    """A failed merge finishes nothing: no end-of-archive blocks, and the sink is told."""
+    """A failed merge does not finish its output: no end-of-archive blocks, and the sink is aborted."""
 
     BROKEN = tars([Layer().file(b"a", b"x" * 5000), Layer().file(b"b", b"y")])
 
@@ -217,6 +219,12 @@ class TestAllOrNothing:
     def test_no_layers(self) -> None:
         assert described(from_tar(merge_tars([]))) == {}
 
+    def test_no_layers_that_are_no_images(self) -> None:
+        output = BytesOutput()
+        with pytest.raises(UsageError, match="no layers"):
+            merge([], TarSink(output))
+        assert (output.data, output.discarded) == (None, True)
+
 
 class TestErrorsNameTheLayer:
     @pytest.mark.parametrize("index", [0, 1, 2])
@@ -231,7 +239,7 @@ class TestErrorsNameTheLayer:
 
 
 def test_what_is_given_is_given_in_pieces() -> None:
-    """No body is held whole: not even a sink that keeps nothing sees more than a chunk of it."""
+    """No body is in memory as a whole: a sink gets at most a chunk of it at a time."""
 
     class Measuring(BytesOutput):
         largest = 0

@@ -1,4 +1,4 @@
-"""Rule 1: what hides an entry of a layer is an entry or a whiteout of a newer one."""
+"""Rule 1: an entry of a layer is hidden by an entry or a whiteout of a newer one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestTwoDirectoriesMerge:
 
 
 class TestAWhiteoutHidesWhatIsOlder:
-    """A whiteout says that its name of the lower layers is not shown (OCI layer.md, "Whiteouts")."""
+    """A whiteout hides its name in the lower layers (OCI layer.md, "Whiteouts")."""
 
     @pytest.mark.parametrize("older", NODES)
     def test_at_its_path(self, older: str) -> None:
@@ -82,7 +82,7 @@ class TestAWhiteoutHidesWhatIsOlder:
 
 
 class TestANonDirectoryAboveHides:
-    """What is no directory ends the lookup in lower layers (overlayfs.rst, "Directories")."""
+    """A non-directory ends the lookup in lower layers (overlayfs.rst, "Directories")."""
 
     @pytest.mark.parametrize("newer", sorted(NODES.keys() - {"dir"}))
     def test_replaced_directory(self, newer: str) -> None:

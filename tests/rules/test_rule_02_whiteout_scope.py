@@ -1,4 +1,4 @@
-"""Rule 2: a whiteout acts on older layers only, wherever in its tar it stands."""
+"""Rule 2: a whiteout acts on older layers only, at any position in its tar."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestItsOwnLayerIsNotConcerned:
 
     @pytest.mark.parametrize("position", [0, 1, 2])
     def test_an_implicit_directory_beside_its_whiteout_is_new(self, position: int) -> None:
-        """Nothing of the older directory is left, its metadata neither."""
+        """Nothing of the older directory is left, not even its metadata."""
         items = list(Layer().file(b"a/x").file(b"a/y").items)
         items.insert(position, Layer().whiteout(b"a").items[0])
         merged = shows([Layer().dir(b"a", mode=0o700).file(b"a/old"), Layer(tuple(items))],
@@ -100,7 +100,7 @@ class TestSandwiches:
 
 
 class TestWhateverItsForm:
-    """A whiteout is an empty file of a special name; real ones are anything (FACTS 2)."""
+    """A whiteout should be an empty file with a special name. In real images it has any type and size."""
 
     @pytest.mark.parametrize("form", FORMS)
     def test_explicit(self, form: Form) -> None:

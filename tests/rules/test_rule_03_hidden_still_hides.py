@@ -1,4 +1,4 @@
-"""Rule 3: what is hidden still hides."""
+"""Rule 3: a hidden entry still hides what is older."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.layers import Layer
 
 
 class TestHiddenEntriesSealWhatIsOlder:
-    """Each layer is merged onto those below it, so an entry acts though nobody ever sees it."""
+    """Each layer is merged onto the layers below it, so an entry takes effect even if it never shows."""
 
     def test_a_file_under_a_newer_directory(self) -> None:
         layers = [Layer().dir(b"a").file(b"a/old"), Layer().file(b"a", b"file"), Layer().dir(b"a").file(b"a/new")]
@@ -65,7 +65,7 @@ class TestTheParentIndex:
         shows([Layer().file(b"a", b"old"), Layer().file(b"a/b"), Layer().whiteout(b"a/b")], {b"a": DIR})
 
     def test_a_sealed_ancestor_keeps_the_news_from_below(self) -> None:
-        """Layer 0 has a/b/c, but layer 2 seals a: that a/b is a directory in layer 0 means nothing."""
+        """Layer 0 has a/b/c, but layer 2 seals a: it does not matter that a/b is a directory in layer 0."""
         layers = [Layer().file(b"a/b/c"), Layer().file(b"a/b", b"file"), Layer().opaque(b"a").file(b"a/x")]
         shows(layers, {b"a": DIR, b"a/x": b""})
 

@@ -15,7 +15,7 @@ FORMS: tuple[Form, ...] = ("file", "link", "symlink", "dir", "char")
 
 
 class TestBookkeeping:
-    """Names that begin with ``.wh..wh.`` are AUFS's own (aufs.5, "Whiteout"), and never shown."""
+    """Names that begin with ``.wh..wh.`` are reserved for AUFS (aufs.5, "Whiteout") and never show."""
 
     @pytest.mark.parametrize("name", [b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.", b".wh..wh..opq2"])
     def test_is_not_shown(self, name: bytes) -> None:
@@ -30,7 +30,7 @@ class TestBookkeeping:
         )
 
     def test_targets_of_links_are_promoted(self) -> None:
-        """AUFS kept data of hard links in ``.wh..wh.plnk``: the first name of a group becomes the file."""
+        """AUFS kept the data of hard links in ``.wh..wh.plnk``: the first link becomes the file."""
         layer = Layer().file(b".wh..wh.plnk/1.2", b"data", mode=0o4755).link(b"a", b".wh..wh.plnk/1.2")
         merged = shows([layer.link(b"b", b".wh..wh.plnk/1.2")], {b"a": b"data", b"b": "= a"})
         assert merged[b"a"].mode == 0o4755
@@ -70,7 +70,7 @@ class TestWhiteoutsOfNothing:
 
 
 class TestByNameAlone:
-    """Whatever its type flag, mode or size: 15,842 of 15,868 real whiteouts have a bogus link name (FACTS 2)."""
+    """Type flag, mode and size do not matter: 15,842 of 15,868 whiteouts in real images have a bogus link name."""
 
     @pytest.mark.parametrize("form", FORMS)
     def test_every_form(self, form: Form) -> None:
@@ -81,7 +81,7 @@ class TestByNameAlone:
         shows([Layer().file(b"a"), newer], {b"c": b"c"})
 
     def test_long_names(self) -> None:
-        """255 bytes make 259 with the prefix (FACTS 10)."""
+        """A name of 255 bytes has 259 with the prefix."""
         name = b"n" * 255
         shows([Layer().file(name).file(b"k"), Layer().whiteout(name)], {b"k": b""})
         shows([Layer().file(b"d/" + name).file(b"k"), Layer().whiteout(b"d/" + name)], {b"k": b"", b"d": DIR})
@@ -101,7 +101,7 @@ class TestByNameAlone:
 
 
 class TestWhiteoutsOfOverlayfs:
-    """Device 0:0 and the opaque xattr (overlayfs.rst, "Whiteouts and opaque directories"), when asked for."""
+    """Device 0:0 and the opaque xattr (overlayfs.rst, "Whiteouts and opaque directories"), if the option is set."""
 
     OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
 
@@ -154,7 +154,7 @@ class TestWhiteoutsOfOverlayfs:
     @pytest.mark.parametrize("space", [b"trusted", b"user"])
     @pytest.mark.parametrize("kind", [Kind.DIR, Kind.FILE])
     def test_what_points_into_other_layers_is_refused(self, what: bytes, space: bytes, kind: Kind) -> None:
-        """Found here: only directories were looked at, and a metacopy file was merged as an empty one."""
+        """Regression: only directories were checked, and a metacopy file was merged as an empty file."""
         spec = EntrySpec(kind, b"d", xattrs=((space + b".overlay." + what, b"/x"),))
         layers = tars([Layer().file(b"a"), Layer().entry(spec)])
         with pytest.raises(FormatError, match="cannot be merged") as caught:

@@ -10,7 +10,7 @@ from tests.support.merged import Listener, merge_tars
 
 
 class TestImplicitDirectoriesAreDirectories:
-    """Runtimes make missing parents (containerd archive.Apply), and overlayfs shows them over older files."""
+    """Runtimes create missing parents (containerd archive.Apply), and overlayfs shows them over older files."""
 
     @pytest.mark.parametrize("older", ["file", "symlink", "fifo", "link"])
     def test_they_hide_older_non_directories(self, older: str) -> None:
@@ -23,7 +23,7 @@ class TestImplicitDirectoriesAreDirectories:
         shows([base.file(b"t", b"t"), Layer().file(b"d/a")], {b"d": DIR, b"d/a": b"", b"t": b"t"})
 
     def test_a_symlink_to_a_directory_is_not_followed(self) -> None:
-        """The Fedora merge of /lib into /usr/lib, and a newer layer that still writes lib/x."""
+        """As in Fedora's merge of /lib into /usr/lib, if a newer layer still writes lib/x."""
         base = Layer().dir(b"usr").dir(b"usr/lib").file(b"usr/lib/a").symlink(b"lib", b"usr/lib")
         shows([base, Layer().file(b"lib/x")],
               {b"usr": DIR, b"usr/lib": DIR, b"usr/lib/a": b"", b"lib": DIR, b"lib/x": b""})  # fmt: skip
@@ -42,7 +42,7 @@ class TestImplicitDirectoriesAreDirectories:
 
 
 class TestParentsOfWhiteouts:
-    """Runtimes make the parents of a whiteout as those of any entry, even of a whiteout for nothing."""
+    """Runtimes create the parents of a whiteout like those of any entry, even if it hides nothing."""
 
     @pytest.mark.parametrize("mark", [Layer().whiteout(b"p/q/r"), Layer().opaque(b"p/q")])
     def test_show_as_directories(self, mark: Layer) -> None:
@@ -53,7 +53,7 @@ class TestParentsOfWhiteouts:
 
 
 class TestMetadata:
-    """That of the newest older directory entry in view; else 0755, 0:0 and the epoch."""
+    """From the newest older directory entry in view; else 0755, 0:0 and the epoch."""
 
     def test_of_the_newest_older_entry(self) -> None:
         layers = [Layer().dir(b"d", mode=0o700, uid=1), Layer().dir(b"d", mode=0o711, uid=2), Layer().file(b"d/a")]

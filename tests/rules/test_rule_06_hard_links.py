@@ -1,7 +1,7 @@
-"""Rule 6: a hard link names an inode as its own layer saw it.
+"""Rule 6: a hard link means the file that its own layer saw at the target's path.
 
-The OCI spec knows hard links only as tar does (layer.md, "File Types"): an entry that names another. Which
-file that is was settled when the layer was made, so no newer layer may change it.
+In the OCI spec, as in tar, a hard link is an entry that names another (layer.md, "File Types"). The file was fixed
+when the layer was made, so a newer layer cannot change it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OLD = EntrySpec(Kind.FILE, b"t", data=b"old", mode=0o4750, uid=3, gid=4, mtime=7
 
 
 class TestATargetThatShows:
-    """Target in the same layer and shown: a link."""
+    """The target is in the same layer and shows: a link."""
 
     def test_is_linked_to(self) -> None:
         shows([Layer().file(b"a", b"x").link(b"b", b"a").link(b"c", b"a")], {b"a": b"x", b"b": "= a", b"c": "= a"})
@@ -57,7 +57,7 @@ class TestATargetThatShows:
 
 
 class TestATargetThatIsHidden:
-    """Target in the same layer but whited out or replaced by a newer one: promote; the rest link to that one."""
+    """The target is in the same layer, but a newer one hides it: the first link is promoted, the others link to it."""
 
     NEWER: ClassVar[dict[str, tuple[Layer, dict[bytes, bytes | str]]]] = {
         "whiteout": (Layer().whiteout(b"t"), {}),
@@ -115,7 +115,7 @@ class TestATargetThatIsHidden:
         shows([Layer().file(b"t").link(b"l", b"t"), Layer().whiteout(b"t")], {b"l": b""})
 
     def test_the_newer_link_is_of_another_inode(self) -> None:
-        """Both layers link l to t; each means its own t."""
+        """Both layers link l to t; each link means its own layer's t."""
         base = Layer().file(b"t", b"old").link(b"l", b"t").link(b"m", b"t")
         shows([base, Layer().file(b"t", b"new").link(b"l", b"t")], {b"l": b"new", b"t": "= l", b"m": b"old"})
 
@@ -125,7 +125,7 @@ class TestATargetThatIsHidden:
 
 
 class TestATargetInAnOlderLayer:
-    """Resolved in the view of the link's layer: the first older one that has the path."""
+    """Resolved as the link's layer sees it: in the first older layer that has the path."""
 
     def test_shown(self) -> None:
         shows([Layer().file(b"t", b"x"), Layer().link(b"l", b"t")], {b"l": b"x", b"t": "= l"})
@@ -154,7 +154,7 @@ class TestATargetInAnOlderLayer:
         shows(layers, {b"k": b"x", b"l": "= k"})
 
     def test_own_whiteout_of_the_target(self) -> None:
-        """A whiteout acts on older layers, and the layer's own links on what those show: l was made first."""
+        """A whiteout acts on older layers, but the layer's own links still see what it hides: l was made first."""
         shows([Layer().file(b"t", b"x"), Layer().link(b"l", b"t").whiteout(b"t")], {b"l": b"x"})
 
     def test_a_whiteout_newer_than_the_link_is_no_obstacle(self) -> None:
@@ -187,7 +187,7 @@ class TestATargetInAnOlderLayer:
         shows(layers, {b"l": b"2", b"t": "= l"})
 
     def test_a_group_split_by_a_copy_up(self) -> None:
-        """``chmod`` on one name copies up that name alone (FACTS 13)."""
+        """On overlayfs, ``chmod`` on one name of a file copies up only that name."""
         base = Layer().file(b"a", b"x").link(b"b", b"a").link(b"c", b"a")
         shows([base, Layer().file(b"a", b"x", mode=0o755)], {b"a": b"x", b"b": b"x", b"c": "= b"})
         shows([base, Layer().file(b"b", b"x", mode=0o755)], {b"a": b"x", b"b": b"x", b"c": "= a"})

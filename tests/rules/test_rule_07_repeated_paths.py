@@ -1,7 +1,7 @@
-"""Rule 7: one path twice in one layer; the last one wins.
+"""Rule 7: if a layer lists a path twice, the last entry wins.
 
-OCI layer.md says that a layer must not hold two entries of one path; docker import, cachepots and ``tar -r``
-make such layers all the same, and every unpacker lets the last one win.
+OCI layer.md forbids two entries with the same path in a layer. But docker import, cachepots and ``tar -r`` make such
+layers, and every unpacker lets the last entry win.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TestTheLastOneWins:
         shows([Layer().file(b"./a", b"1").file(b"a", b"2").file(b"//a", b"3")], {b"a": b"3"})
 
     def test_links_mean_the_instance_before_them(self) -> None:
-        """As when the layer is unpacked: the first link is to the first file, which only it holds now."""
+        """As when the layer is unpacked: the first link is to the first file, and now its only name."""
         layer = Layer().file(b"a", b"1").link(b"k", b"a").file(b"a", b"2").link(b"l", b"a")
         shows([layer], {b"a": b"2", b"k": b"1", b"l": "= a"})
         shows([layer, Layer().whiteout(b"a")], {b"k": b"1", b"l": b"2"})
@@ -69,7 +69,7 @@ class TestTheLastOneWins:
         shows([layer], {b"a": b"2", b"k": b"1", b"l": "= k"})
 
     def test_and_hidden_links(self) -> None:
-        """Found by mutation: h is hidden, but what it named when it was listed still counts."""
+        """Found by mutation testing: h is hidden, but the file that it linked to when it was listed still counts."""
         layer = Layer().file(b"a", b"1").link(b"h", b"a").file(b"a", b"2").link(b"l", b"h")
         shows([layer, Layer().whiteout(b"h")], {b"a": b"2", b"l": b"1"})
         layer = Layer().file(b"a", b"1").file(b"b", b"2").link(b"h", b"a").link(b"l", b"h").link(b"h", b"b")
@@ -90,7 +90,7 @@ class TestTheLastOneWins:
 
 
 class TestADirectoryAgainIsNoEvent:
-    """Every RUN layer of one builder lists ``run/`` again (FACTS 7)."""
+    """One builder lists ``run/`` again in every layer of a RUN command."""
 
     @pytest.mark.parametrize("dialect", [Dialect.V7, Dialect.USTAR, Dialect.GNU, Dialect.PAX])
     def test_with_equal_metadata(self, dialect: Dialect) -> None:
@@ -127,7 +127,7 @@ class TestADirectoryAgainIsNoEvent:
 
 
 class TestWhereItCannotBeTakenBack:
-    """To a pipe it is an error that names layer, path and --rescan, which reads headers first from the start."""
+    """To a pipe it is an error that names layer, path and ``rescan``, which reads headers first from the start."""
 
     LAYERS = tars([Layer().file(b"old"), TWICE, Layer().file(b"new")])
 
@@ -139,9 +139,9 @@ class TestWhereItCannotBeTakenBack:
         if reopenable and rewinds:
             assert from_tar(merge_tars(self.LAYERS, options))[b"a"].content == b"2"
             return
-        with pytest.raises(LayerError, match=r"layer 1 .1.tar.: a: .*twice.*--rescan") as caught:
+        with pytest.raises(LayerError, match=r"layer 1 .1.tar.: a: .*twice.*cannot be taken back") as caught:
             merge_tars(self.LAYERS, options, reopenable=reopenable, rewinds=rewinds)
-        assert (caught.value.path, caught.value.index) == (b"a", 1)
+        assert (caught.value.path, caught.value.index, caught.value.setting) == (b"a", 1, "rescan")
 
     @pytest.mark.parametrize("reopenable", [True, False])
     @pytest.mark.parametrize("rewinds", [True, False])

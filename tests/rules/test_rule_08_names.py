@@ -12,7 +12,7 @@ from tests.support.tree import from_tar
 
 
 class TestNamesAreCleaned:
-    """POSIX path resolution knows no empty and no dot component (XBD 4.13); tars hold both."""
+    """Empty and dot components mean nothing in POSIX path resolution (XBD 4.13), but tars have both."""
 
     @pytest.mark.parametrize("name", [b"./a/b", b"/a/b", b"a//b", b"a/./b", b".//./a/.//b", b"///a/b"])
     def test_of_files(self, name: bytes) -> None:
@@ -79,14 +79,14 @@ class TestSymlinks:
 
     @pytest.mark.parametrize("order", [1, -1])
     def test_whiteouts_below_one_are_only_names(self, order: int) -> None:
-        """Umoci wrote ``app/conf -> /etc`` and ``app/conf/.wh.group``: /etc/group stays (FACTS 5)."""
+        """Umoci wrote ``app/conf -> /etc`` and ``app/conf/.wh.group``: /etc/group stays."""
         base = Layer().dir(b"etc").file(b"etc/group").dir(b"app").dir(b"app/conf").file(b"app/conf/group")
         items = Layer().symlink(b"app/conf", b"/etc").whiteout(b"app/conf/group").opaque(b"app/conf").items
         shows([base, Layer(items[::order])],
               {b"etc": DIR, b"etc/group": b"", b"app": DIR, b"app/conf": "-> /etc"})  # fmt: skip
 
     def test_and_need_no_second_reading_behind_one(self) -> None:
-        """Umoci lists the symlink first: such a layer passes through pipes."""
+        """Umoci lists the symlink first, so such a layer can be merged from a pipe."""
         layers = [
             Layer().file(b"conf/group"),
             Layer().symlink(b"conf", b"/etc").whiteout(b"conf/group").opaque(b"conf"),

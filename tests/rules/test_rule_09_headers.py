@@ -26,7 +26,7 @@ PAIRS = list(itertools.product(Dialect, Dialect))
 
 
 def member(output: bytes, name: str) -> tarfile.TarInfo:
-    """An entry as Python's tarfile reads it, for what a tree does not hold."""
+    """An entry as Python's tarfile reads it, for fields that a tree does not have."""
     with tarfile.open(fileobj=io.BytesIO(output), encoding="utf-8", errors="surrogateescape") as tar:
         return tar.getmember(name)
 
@@ -34,7 +34,7 @@ def member(output: bytes, name: str) -> tarfile.TarInfo:
 class TestEveryField:
     @pytest.mark.parametrize("mode", [0, 0o644, 0o7777, 0o4755, 0o100644, 0o140755])
     def test_mode_bits_and_none_of_the_file_type(self, mode: int) -> None:
-        """Some builders write the whole st_mode (FACTS 8)."""
+        """Some builders write all of st_mode."""
         assert judged([Layer().file(b"a", mode=mode)])[b"a"].mode == mode & 0o7777
 
     @pytest.mark.parametrize("dialect", [Dialect.GNU, Dialect.PAX])
@@ -77,7 +77,7 @@ class TestEveryField:
 
     @pytest.mark.parametrize("value", [b"", b"\0", b"a\nb", b"=", b"5 a=b\n", b"\x01\0\0\x02" * 5, b"x" * 60000])
     def test_xattrs_of_any_value(self, value: bytes) -> None:
-        """A parser that looks for the next newline instead of using the length breaks here (FACTS 9)."""
+        """A parser that searches for a newline instead of using the length fails here."""
         xattrs = {b"trusted.a": value, b"trusted.b": b"2"}
         layers = [Layer().file(b"a", b"x", xattrs=xattrs).dir(b"d", xattrs=xattrs).link(b"l", b"a", xattrs=xattrs)]
         merged = judged([*layers, Layer().whiteout(b"a")], kernel=len(value) < 1000)
@@ -99,7 +99,7 @@ class TestEveryField:
 
 
 class TestDialects:
-    """v7, ustar, GNU and PAX, and any mixture of them in one stack."""
+    """v7, ustar, GNU and PAX, in any mixture in one stack."""
 
     @pytest.mark.parametrize(("older", "newer"), PAIRS, ids=lambda dialect: dialect.value)
     def test_every_ordered_pair(self, older: Dialect, newer: Dialect) -> None:
@@ -139,7 +139,7 @@ class TestDialects:
             shows([Layer().file(path, b"x")], {b"p" * 90: DIR, path: b"x"}, dialect=Dialect.USTAR, prefix=prefix)
 
     def test_latin1_names_beyond_a_header(self) -> None:
-        """PAX values should be UTF-8, real ones are any bytes (FACTS 10)."""
+        """PAX values should be UTF-8; in real layers they are any bytes."""
         name = b"\xe9" * 150
         for prefix in (b"", b"./"):
             assert judged([Layer().file(name, b"x")], prefix=prefix)[name].content == b"x"
@@ -158,7 +158,7 @@ class TestDialects:
 
     @pytest.mark.parametrize("dialect", Dialect)
     def test_signed_sums(self, dialect: Dialect) -> None:
-        """Old tars summed signed characters; such a header is written anew, for strict readers."""
+        """Some old tars summed signed characters. Such a header is encoded anew, for strict readers."""
         data = Layer().file(b"\xe9t\xe9", b"x").file(b"b", b"y").tar(dialect)
         assert data[156:157] == b"x" * (dialect is Dialect.PAX) or data[156:157] in b"0\0"
         start = 1024 if dialect is Dialect.PAX else 0
@@ -171,7 +171,7 @@ class TestDialects:
 
 
 class TestGlobals:
-    """``g`` records cover all entries that follow (POSIX, "pax Extended Header"); they are folded into those."""
+    """``g`` records apply to all entries that follow (POSIX, "pax Extended Header") and are folded into them."""
 
     def test_are_folded_into_what_they_cover(self) -> None:
         layer = Layer().file(b"before").globals({b"uid": b"7", b"VENDOR.k": b"v"}).file(b"a").dir(b"d")
@@ -216,7 +216,7 @@ class TestGlobals:
 
     @pytest.mark.parametrize("reopenable", [True, False])
     def test_between_an_extension_and_its_entry(self, reopenable: bool) -> None:
-        """Found here: a retained entry was parsed again as if the globals had not been there."""
+        """Regression: a retained entry was parsed again without the globals."""
         spec = Layer().file(b"d/a", b"x", records={b"VENDOR.k": b"v"}).tar(end=False)
         more = Layer().globals({b"VENDOR.g": b"g"}).globals({b"uid": b"7"}).tar(end=False)
         data = spec[:1024] + more + spec[1024:] + Layer().dir(b"d").tar()
@@ -234,13 +234,13 @@ class TestGlobals:
 class TestTypeFlags:
     @pytest.mark.parametrize("flag", [b"0", b"\0", b"7", b"V", b"Z", b"9", b"\xff"])
     def test_unknown_ones_are_regular_files(self, flag: bytes) -> None:
-        """POSIX says so of ``7`` where contiguous files are not known, and of every unknown flag."""
+        """POSIX requires it of ``7``, if contiguous files are not supported, and of every unknown flag."""
         layer = Layer().entry(EntrySpec(Kind.FILE, b"a", data=b"x", typeflag=flag)).file(b"b")
         shows([layer], {b"a": b"x", b"b": b""})
 
     @pytest.mark.parametrize("dialect", EXPRESSIVE)
     def test_a_size_without_a_body(self, dialect: Dialect) -> None:
-        """Some tars give directories and links the size that stat gave; no body follows."""
+        """Some tars store the size from stat for directories and links; no body follows."""
         layer = Layer().dir(b"d", size=4096).file(b"t", b"x").link(b"l", b"t", size=1).symlink(b"s", b"t", size=1)
         layer = layer.char(b"c", 1, 3, size=512).block(b"b", 8, 1, size=9).fifo(b"p", size=7).file(b"z", b"z")
         data = layer.tar(dialect)
@@ -263,9 +263,9 @@ SPARSE = {
 
 
 class TestSparseFiles:
-    """GNU tar's four ways; maps are kept, nothing is expanded (GNU tar manual, "Storing Sparse Files").
+    """GNU tar's four formats; maps are kept, nothing is expanded (GNU tar manual, "Storing Sparse Files").
 
-    Found here: format 0.0 repeats its keys, and a layer of ``./`` names lost all but the last extent.
+    Regression: format 0.0 repeats its keys, and a layer with ``./`` names lost all but the last extent.
     """
 
     @pytest.fixture

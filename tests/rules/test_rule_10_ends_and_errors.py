@@ -1,4 +1,4 @@
-"""Rule 10: where a tar ends, and what is an error rather than a guess."""
+"""Rule 10: where a tar ends, and what is an error instead of a guess."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def merged(data: bytes, way: dict[str, int]) -> dict[bytes, bytes | str]:
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 class TestTheEndOfALayer:
-    """GNU tar manual, "Basic Tar Format": two zero blocks end an archive; a reasonable reader copes without."""
+    """GNU tar manual, "Basic Tar Format": two zero blocks end an archive; a good reader does not need them."""
 
     def test_an_empty_file_is_a_layer(self, way: dict[str, int]) -> None:
         assert merged(b"", way) == {}
@@ -91,13 +91,13 @@ class TestTheEndOfALayer:
 
 
 class TestEntriesBelowNonDirectories:
-    """An entry below a non-directory of its own layer is an error; a whiteout there is only ignored."""
+    """An entry below a non-directory of its own layer is an error; a whiteout there is ignored."""
 
     @pytest.mark.parametrize("order", [1, -1])
     @pytest.mark.parametrize("kind", ["file", "symlink", "fifo", "link"])
     @pytest.mark.parametrize("newer", [Layer(), Layer().whiteout(b"a"), Layer().dir(b"a"), Layer().file(b"a/y")])
     def test_entries(self, order: int, kind: str, newer: Layer) -> None:
-        """Also where a newer layer hides all of it: the layer itself is what is wrong."""
+        """An error even if a newer layer hides all of it: the layer itself is wrong."""
         blocker = {
             "file": Layer().file(b"a"), "symlink": Layer().symlink(b"a", b"t"), "fifo": Layer().fifo(b"a"),
             "link": Layer().link(b"a", b"t"),
@@ -143,7 +143,7 @@ class TestErrorsNotGuesses:
     def test_a_record_whose_length_lies(self, record: bytes) -> None:
         extension = EntrySpec(Kind.FILE, b"x", data=record, typeflag=b"x")
         data = Layer().entry(extension).file(b"a").tar(Dialect.USTAR)
-        if record == b"6 a=b\n":  # the one that tells the truth
+        if record == b"6 a=b\n":  # the one whose length is right
             assert described(from_tar(merge_tars([data]))) == {b"a": b""}
             return
         with pytest.raises(FormatError, match="PAX record") as caught:
@@ -161,7 +161,7 @@ class TestErrorsNotGuesses:
         "field", [b"%011o\0" % ((1 << 20) + 1), b"\x80" + b"\xff" * 11, b"\xff" * 12, b"777777777777"]
     )
     def test_extensions_over_a_mebibyte(self, flag: bytes, field: bytes) -> None:
-        """Before a byte of them is read: the claim alone is enough."""
+        """They are refused by their size, before a byte of them is read."""
         data = bytearray(Layer().entry(EntrySpec(Kind.FILE, b"x", typeflag=flag)).tar(Dialect.USTAR))
         data[124:136] = field
         data[148:156] = b" " * 8

@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from streamerge import ChunkStream, Event, Layer, Observer, Options, Stream, TarSink, Warned, Whiteouts, merge
+from streamerge import (
+    ChunkStream,
+    Event,
+    ImageLayers,
+    Layer,
+    LayerStarted,
+    Observer,
+    Options,
+    Stream,
+    TarSink,
+    Warned,
+    Whiteouts,
+    merge,
+)
 from streamerge.engine.onepass import OnePass
+from streamerge.errors import show
 
 __all__ = ["BytesLayer", "BytesOutput", "Listener", "SlowOptions", "merge_tars", "options"]
 
@@ -56,14 +70,19 @@ class BytesOutput:
 
 
 class Listener(Observer):
-    """Collects the warnings."""
+    """Collects the warnings, each with what it is about."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self._names: dict[int, str] = {}
 
     def notify(self, event: Event) -> None:
-        if isinstance(event, Warned):
-            self.warnings.append(event.text)
+        if isinstance(event, LayerStarted):
+            self._names[event.layer] = event.name
+        elif isinstance(event, Warned):
+            layer = [f"layer {event.layer} ({self._names[event.layer]})"] if event.layer is not None else []
+            path = [show(event.path)] if event.path is not None else []
+            self.warnings.append(": ".join([*layer, *path, event.text]))
 
 
 class SlowOptions(Options):
@@ -97,11 +116,11 @@ def merge_tars(
     rewinds: bool = True,
     observer: Observer | None = None,
 ) -> bytes:
-    """The merged tar of plain layers, base first."""
+    """The merged tar of plain layers, base first; of no layers an empty one, as of an image that has none."""
     layers = [
         BytesLayer(tar, name=f"{number}.tar", chunk=chunk, reopenable=reopenable) for number, tar in enumerate(tars)
     ]
     output = BytesOutput(rewinds=rewinds)
-    merge(layers, TarSink(output), options, observer)
+    merge(ImageLayers(layers), TarSink(output), options, observer)
     assert output.data is not None
     return output.data

@@ -7,6 +7,7 @@ import io
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import BinaryIO
 
@@ -156,15 +157,51 @@ def from_directory(path: str | os.PathLike[str]) -> Tree:
     """The tree a directory shows; sockets are left out, as no tar can hold them."""
     root = os.fsencode(path)
     nodes: dict[bytes, tuple[Node, object]] = {}
-    for name in _walk(root):
-        try:
-            status = os.lstat(root + b"/" + name)
-        except FileNotFoundError:
-            # Overlayfs lists a whiteout in a directory that only one layer has, and then denies it.
-            continue
-        if not stat.S_ISSOCK(status.st_mode):
-            nodes[name] = node_at(root + b"/" + name), (status.st_dev, status.st_ino)
+    with _made_readable(root) as modes:
+        for name in _walk(root):
+            try:
+                status = os.lstat(root + b"/" + name)
+            except FileNotFoundError:
+                # Overlayfs lists a whiteout in a directory that only one layer has, and then denies it.
+                continue
+            if not stat.S_ISSOCK(status.st_mode):
+                node = node_at(root + b"/" + name)
+                inode = status.st_dev, status.st_ino
+                nodes[name] = replace(node, mode=modes.get(inode, node.mode)), inode
     return grouped(nodes)
+
+
+@contextmanager
+def _made_readable(root: bytes) -> Iterator[dict[tuple[int, int], int]]:
+    """Lets an owner other than root read files of mode 000 for a while. Yields the changed inodes' own modes."""
+    modes: dict[tuple[int, int], int] = {}
+    changed: list[tuple[bytes, int]] = []
+    try:
+        if os.geteuid() != 0:
+            for name, status in _opening(root):
+                changed.append((root + b"/" + name, stat.S_IMODE(status.st_mode)))
+                modes.setdefault((status.st_dev, status.st_ino), stat.S_IMODE(status.st_mode))
+        yield modes
+    finally:
+        for path, mode in reversed(changed):
+            os.chmod(path, mode)
+
+
+def _opening(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Each file and directory that its owner cannot read, its status before and its mode changed; parents first."""
+    pending = [b""]
+    while pending:
+        name = pending.pop()
+        path = root + b"/" + name
+        status = os.lstat(path)
+        directory = stat.S_ISDIR(status.st_mode)
+        needed = 0o700 if directory else 0o400
+        ours = status.st_uid == os.geteuid() and (directory or stat.S_ISREG(status.st_mode))
+        if ours and status.st_mode & needed != needed:
+            os.chmod(path, stat.S_IMODE(status.st_mode) | needed)
+            yield name, status
+        if directory:
+            pending += (name + b"/" + entry if name else entry for entry in os.listdir(path))
 
 
 def _walk(root: bytes) -> Iterator[bytes]:

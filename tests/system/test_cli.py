@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 import streamerge
-from tests.conftest import missing
 from tests.support import tree
 from tests.support.command import Done, argv, environment, on_terminal, run, shell
 from tests.support.layers import SECOND, Layer
+from tests.support.needs import missing
 from tests.support.odd import example_layers, odd_stack, write_layers
 
 NeedTool = Callable[[str], str]
@@ -78,7 +78,7 @@ class TestHelp:
     def test_is_installed_as_a_command(self, layers: list[Path], merged: bytes) -> None:
         command = shutil.which("streamerge", path=os.path.dirname(sys.executable))
         if command is None:
-            missing("streamerge is not installed beside this Python")
+            missing("streamerge", "streamerge is not installed beside this Python")
         done = subprocess.run([str(command), *layers, "-o", "-"], env=environment(), capture_output=True, check=True)
         assert done.stdout == merged
 

@@ -284,6 +284,7 @@ def test_a_tree_as_deep_as_may_be(tmp_path: Path) -> None:
     subprocess.run(["rm", "-rf", tmp_path / "root"], check=True)
 
 
+@pytest.mark.slow
 def test_more_directories_than_descriptors(tmp_path: Path) -> None:
     """Directories are left and come back to; each path of 40 components, 300 of them, in turns."""
     layer = Layer()
@@ -294,6 +295,7 @@ def test_more_directories_than_descriptors(tmp_path: Path) -> None:
     assert len(list((tmp_path / "root").rglob("f?"))) == 600
 
 
+@pytest.mark.overlayfs
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["example", "debian", "umoci"])
 def test_real_images_are_what_the_kernel_shows(tmp_path: Path, need_tool: NeedTool, name: str) -> None:
@@ -479,6 +481,7 @@ ALL = Caller(0, 0, uids=((0, 100000, 65536),), gids=((0, 100000, 65536),))
 ALONE = Caller(0, 0, uids=((0, 65534, 1),), gids=((0, 65534, 1),))
 
 
+@pytest.mark.user_namespaces
 def test_a_namespace_of_many_ids_keeps_owners(shared: Path) -> None:
     """As ``unshare --map-auto --map-root-user`` and rootless podman make it; seen from inside, 1000 is 1000."""
     layers = hostile()
@@ -498,6 +501,7 @@ def test_a_namespace_of_many_ids_keeps_owners(shared: Path) -> None:
     assert told == {"block devices", "character devices", "hard links to devices", "trusted.* attributes"}
 
 
+@pytest.mark.user_namespaces
 def test_a_namespace_of_many_ids_does_not_hold_them_all(shared: Path) -> None:
     layer = Layer().file(b"f", uid=65536).file(b"g", uid=BIG).file(b"h", uid=65535)
     done = run_as(ALL, *write_layers([layer], shared), "-o", f"{shared}/root/").assert_merged()
@@ -510,6 +514,7 @@ def test_a_namespace_of_many_ids_does_not_hold_them_all(shared: Path) -> None:
     }
 
 
+@pytest.mark.user_namespaces
 def test_a_namespace_of_one_id(owned: Path, shared: Path) -> None:
     """As ``unshare -r`` makes it."""
     done = run_as(ALONE, owned, "-o", f"{shared}/root/").assert_merged()
@@ -518,6 +523,7 @@ def test_a_namespace_of_one_id(owned: Path, shared: Path) -> None:
     assert stat.S_IMODE((shared / "root/d/f").stat().st_mode) == 0o4755
 
 
+@pytest.mark.user_namespaces
 def test_unshare_itself(owned: Path, shared: Path, need_tool: NeedTool) -> None:
     done = run(owned, "-o", f"{shared}/root/", prefix=[need_tool("unshare"), "-r"]).assert_merged()
     assert "owners: 4 could not be set" in done.err

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from streamerge import DirectorySink, StreamergeError, merge
+from streamerge import DirectorySink, Run, StreamergeError, merge
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support import model, tree
@@ -423,6 +423,7 @@ def swapping(above: Path, canary: Canary) -> Iterator[list[int]]:
         thread.join()
 
 
+@pytest.mark.slow
 @HOT
 def test_a_neighbour_who_swaps_directories_for_symlinks(canary: Canary, above: Path, plain: bool) -> None:
     """Whatever the merge makes of that, it makes it in its own tree."""
@@ -455,8 +456,8 @@ class Stepwise:
         while (entry := reader.next_entry()) is not None:
             self._sink.add(entry, reader.body())
 
-    def write_files(self, path: bytes) -> None:
-        self._sink.enter(path[: path.rfind(b"/") + 1])
+    def write_file(self, path: bytes) -> None:
+        self._sink.enter_directory(path[: path.rfind(b"/") + 1])
         self._sink.write_run(Run(Layer().file(path, b"x").tar()[:1024]))
 
     def finish(self) -> None:
@@ -478,8 +479,8 @@ def many_directories() -> Layer:
     "step",
     [
         lambda sink: sink.add(Layer().file(b"a/passwd", b"pwned")),
-        lambda sink: sink.write_run(Run(b"a/passwd")),
-        lambda sink: sink.write_run(Run(b"a/b/passwd")),
+        lambda sink: sink.write_file(b"a/passwd"),
+        lambda sink: sink.write_file(b"a/b/passwd"),
         lambda sink: sink.add(Layer().dir(b"a/new", mode=0o777)),
         lambda sink: sink.add(Layer().symlink(b"a/passwd", b"x")),
         lambda sink: sink.add(Layer().fifo(b"a/new")),
@@ -518,7 +519,7 @@ def test_a_symlink_put_where_something_is_to_be_made(canary: Canary, above: Path
     os.symlink(canary.path / "etc" / "passwd", sink.partial / "x")
     if kind == "plain":
         with pytest.raises(StreamergeError):
-            sink.write_run(Run(b"x"))
+            sink.write_file(b"x")
         sink.abort()
     else:
         sink.add(layers[kind])

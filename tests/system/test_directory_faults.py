@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from streamerge import DirectorySink, Options, SinkError, StreamergeError, merge
-from streamerge.sinks import directory, replace
+from streamerge.sinks.directory import replace
+from streamerge.sinks.directory import sink as directory
 from tests.support import tree
 from tests.support.command import UNCOUNTED, Done, finished, run, start
 from tests.support.layers import Layer
@@ -355,7 +356,14 @@ def test_what_is_mounted_in_an_old_tree_meanwhile(where: Path, shared: Path, bin
 # --- errors ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("caller", [None, NOBODY, Caller(0, 0, uids=((0, 65534, 1),), gids=((0, 65534, 1),))])
+@pytest.mark.parametrize(
+    "caller",
+    [
+        None,
+        NOBODY,
+        pytest.param(Caller(0, 0, uids=((0, 65534, 1),), gids=((0, 65534, 1),)), marks=pytest.mark.user_namespaces),
+    ],
+)
 @pytest.mark.parametrize("existing", [False, True])
 def test_an_error_leaves_nothing(where: Path, shared: Path, caller: Caller | None, existing: bool) -> None:
     if existing:

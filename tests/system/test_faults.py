@@ -130,6 +130,7 @@ def test_a_tar_cut_at_any_block(tmp_path: Path, output: Path, call: Callable[...
         assert_untouched(output)
 
 
+@pytest.mark.slow
 def test_a_tar_cut_anywhere_in_a_block(tmp_path: Path, output: Path, call: Callable[..., Done]) -> None:
     data = Layer().dir(b"d").file(b"d/a", b"x" * 300).tar(end=False)
     for size in range(1, len(data)):
@@ -554,6 +555,7 @@ def test_a_spool_on_a_full_disk(tmp_path: Path, disk: Path, output: Path, layer:
 
 
 @pytest.mark.root
+@pytest.mark.mount_namespaces
 def test_a_spool_without_any_place(tmp_path: Path, output: Path, layer: Path) -> None:
     """Not one directory that Python takes for temporary files can be written to."""
     hides = write(tmp_path / "hides.tar", Layer().dir(b"d").file(b"d/noise"))
@@ -567,7 +569,8 @@ def test_a_spool_without_any_place(tmp_path: Path, output: Path, layer: Path) ->
         script = script.replace("mount -t tmpfs tmpfs /tmp -o ro;", "mount --bind -o ro /tmp /tmp;")
     prefix = ("unshare", "--mount", "bash", "-euc", script, "bash")
     uncounted = {"COVERAGE_PROCESS_CONFIG": None, "COVERAGE_PROCESS_START": None}  # it would write there as well
-    done = run("-", hides, "--spool-memory", "0", "-o", "-", stdin=layer.read_bytes(), prefix=prefix, env=uncounted)
+    env = {**uncounted, "TMPDIR": None, "TEMP": None, "TMP": None}
+    done = run("-", hides, "--spool-memory", "0", "-o", "-", stdin=layer.read_bytes(), prefix=prefix, env=env)
     done.assert_failed("spool")
 
 

@@ -18,12 +18,13 @@ from tests.support import model, tree
 from tests.support.command import Done, run, shell
 from tests.support.filesystems import HOLDS, Holds, as_held, checked, mounted, shown, unpacked
 from tests.support.layers import SECOND, Kind, Layer
+from tests.support.needs import missing
 from tests.support.odd import example_layers, odd_stack, write_layers
 from tests.support.strict_cpio import tree_of
 
 NeedTool = Callable[[str], str]
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.loop]
 
 PROGRAMS = ["mksquashfs", "sqfstar", "tar2sqfs", "mkfs.erofs", "mke2fs"]
 MAKES = {"mkfs.erofs": "erofs", "mke2fs": "ext4"}
@@ -47,7 +48,7 @@ def way(request: pytest.FixtureRequest, need_tool: NeedTool) -> Way:
     try:
         tool = choose_tool(filesystem, request.param)
     except SinkError as error:
-        pytest.skip(f"{error}; Debian 12 has no newer version")
+        missing("new_tools", f"{error}: Debian 12 has none that will do")
     name = request.param
     if name == "mke2fs" and not tool.reads_tars():
         name = "mke2fs, directory"
@@ -280,7 +281,7 @@ def test_pipelines_by_hand(tmp_path: Path, need_tool: NeedTool, line: str) -> No
             except SinkError:
                 readable = False
             if not readable:
-                pytest.skip(f"{program} is too old for it; Debian 12 has no newer version")
+                missing("new_tools", f"{program} is too old for it: Debian 12 has none that will do")
     shell(f"set -eo pipefail; {line}", cwd=tmp_path, env={"LC_ALL": "C.UTF-8"}).assert_merged()
     run(*example_layers(), "-o", tmp_path / "merged.tar").assert_merged()
     want = set(tree.from_tar_file(tmp_path / "merged.tar"))
@@ -324,6 +325,7 @@ def deep(count: int) -> Layer:
 TIGHT = dict(tight_stacks())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIGHT)
 def test_the_size_is_enough_and_not_much_more(tmp_path: Path, need_tool: NeedTool, name: str) -> None:
     need_tool("mke2fs")
@@ -342,6 +344,7 @@ def ext4_counts(image: Path) -> dict[str, int]:
     return {key: int(value) for key, value in pairs if value.strip().isdigit()}
 
 
+@pytest.mark.slow
 def test_room_is_left_where_asked(tmp_path: Path, need_tool: NeedTool) -> None:
     need_tool("mke2fs")
     paths = write_layers([TIGHT["one large file"]], tmp_path)

@@ -6,6 +6,7 @@ import functools
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,10 +17,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.conftest import missing
 from tests.support.command import argv, environment, run
 from tests.support.images import Image, blob_path, digest_of, oci_layout, saved, saved_25, skopeo_dir
 from tests.support.layers import Layer
+from tests.support.needs import missing
 from tests.support.odd import example_layers
 
 BASE = Layer().dir(b"etc").file(b"etc/a", b"a" * 3000).file(b"etc/gone", b"g" * 100_000)
@@ -55,7 +56,7 @@ class Workshop:
     def __call__(self, *command: str | Path) -> str:
         tool = str(command[0])
         if shutil.which(tool) is None:
-            missing(f"{tool} is not installed")
+            missing(tool, f"{tool} is not installed")
         policy = {"skopeo": ["--policy", str(self.policy)], "podman": [], "buildah": []}.get(tool, [])
         words = [tool, *policy, *map(str, command[1:])]
         done = subprocess.run(words, capture_output=True, text=True, env=self._environment(), timeout=300)
@@ -78,8 +79,6 @@ class Workshop:
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    if os.geteuid() != 0:
-        missing("needs root")
     directory = tmp_path_factory.mktemp("workshop")
     (directory / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     (directory / "storage.conf").write_text(
@@ -87,6 +86,11 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     )
     yield Workshop(directory)
     shutil.rmtree(directory / "store", ignore_errors=True)
+
+
+def skopeo_version() -> tuple[int, ...]:
+    said = subprocess.run(["skopeo", "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in re.findall(r"[0-9]+", said)[:2])
 
 
 @functools.cache
@@ -121,6 +125,8 @@ class TestSkopeo:
             source = f"docker-archive:{tmp_path}/plain.tar"
         name = {"oci": ":v1", "oci-archive": ":v1", "docker-archive": ":localhost/app:v1", "dir": ""}[transport]
         target = f"{transport}:{tmp_path}/image{name}"
+        if (transport, compression) == ("docker-archive", "zstd") and skopeo_version() >= (1, 18):
+            pytest.skip("skopeo puts no zstd into a docker-archive from 1.18 on")
         workshop("skopeo", "copy", "--dest-compress-format", compression, source, target)
         assert output_of(tmp_path, target) == expected
         assert output_of(tmp_path, tmp_path / "image") == expected
@@ -378,6 +384,7 @@ class TestInspect:
         assert "docker-archive:FILE" in text
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_no_images_size(tmp_path: Path) -> None:
     """A compressed archive of 200 MB goes through the spool, the hasher and the merge in small pieces."""
     big = Layer().file(b"big", os.urandom(1 << 20) * 200).tar()

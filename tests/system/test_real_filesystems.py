@@ -19,7 +19,7 @@ from tests.system.test_real_images import BUILDERS, Image, built, example
 
 NeedTool = Callable[[str], str]
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.overlayfs, pytest.mark.loop, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=["example", *BUILDERS])

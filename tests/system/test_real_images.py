@@ -19,7 +19,7 @@ from tests.support.tree import Tree, differences, from_directory, from_tar_file
 
 NeedTool = Callable[[str], str]
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.overlayfs, pytest.mark.slow]
 
 SCRIPTS = Path(__file__).parents[1] / "real"
 BUILDERS = {

@@ -130,7 +130,7 @@ def test_when_the_output_is_complete(
 
 
 def test_when_an_image_is_complete(tmp_path: Path, layer: Path, output: Path) -> None:
-    path = tool(tmp_path, "mkfs.erofs (erofs-utils) 1.8.4", "for image; do :; done; cat >${@: -2:1}")
+    path = tool(tmp_path, "mkfs.erofs (erofs-utils) 1.8.7", "for image; do :; done; cat >${@: -2:1}")
     done = merged(
         tmp_path, "replace", "*/.root.erofs.partial-*", signal.SIGTERM, layer, "-o", output / "root.erofs", PATH=path
     )
@@ -158,7 +158,7 @@ def tool(tmp_path: Path, version: str, script: str) -> str:
 
 
 @pytest.mark.parametrize(("number", "code"), NUMBERS)
-@pytest.mark.parametrize("reads", ["tar", "directory"])
+@pytest.mark.parametrize("reads", ["tar", pytest.param("directory", marks=pytest.mark.root)])
 def test_when_a_tool_has_just_been_started(
     tmp_path: Path, layer: Path, output: Path, reads: str, number: int, code: int
 ) -> None:
@@ -172,6 +172,7 @@ def test_when_a_tool_has_just_been_started(
     assert end_soon([int((tmp_path / "started").read_text())])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["root.tar", "root/"])
 def test_at_any_moment(tmp_path: Path, output: Path, name: str) -> None:
     """Forty moments between the first one and the last: it has either done its work, or left nothing."""

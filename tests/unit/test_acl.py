@@ -13,9 +13,9 @@ import pytest
 from streamerge import DirectorySink, LayerFile, merge
 from streamerge.errors import FormatError
 from streamerge.tar.acl import parse_acl
-from tests.conftest import missing
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer
+from tests.support.needs import missing
 
 NeedTool = Callable[[str], str]
 
@@ -93,7 +93,7 @@ def example(path: Path, need_tool: NeedTool) -> None:
     ):
         done = subprocess.run([setfacl, "-m", entries, path / target], capture_output=True, text=True)
         if "not supported" in done.stderr:
-            missing("a file system that knows ACLs")
+            missing("acl", "needs a file system that knows ACLs")
         assert done.returncode == 0, done.stderr
 
 

@@ -6,11 +6,12 @@ import click
 import pytest
 
 from streamerge.cli.arguments import id_map, patterns, size, source_date_epoch
-from streamerge.cli.main import command
+from streamerge.cli.merge_command import merge_command
 from streamerge.errors import SinkError
+from streamerge.sinks.directory.ownership import IdMap
 
-CONTEXT = click.Context(command)
-OPTION = next(option for option in command.params if option.name == "uid_map")
+CONTEXT = click.Context(merge_command)
+OPTION = next(option for option in merge_command.params if option.name == "uid_map")
 
 
 @pytest.mark.parametrize(
@@ -40,12 +41,13 @@ def test_what_is_no_size(text: str) -> None:
     ],
 )
 def test_maps(texts: tuple[str, ...], mapped: dict[int, int]) -> None:
-    found = id_map(CONTEXT, OPTION, texts)
+    found = id_map(CONTEXT, OPTION, texts) or IdMap()
     assert {number: found(number) for number in mapped} == mapped
 
 
 def test_an_id_in_no_range() -> None:
     found = id_map(CONTEXT, OPTION, ("0:1000:1", "10:2000:5"))
+    assert found is not None
     for number in (1, 9, 15):
         with pytest.raises(SinkError, match=f"holds the id {number}$"):
             found(number)

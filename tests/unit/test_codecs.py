@@ -1,4 +1,4 @@
-"""The codecs: each fed whole, byte by byte, cut anywhere, cut short, flipped, followed by something else."""
+"""The codecs, with input that is whole, byte by byte, cut anywhere, truncated, corrupted, or followed by garbage."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from streamerge.codecs import (
 from streamerge.codecs.feed import Feed
 from streamerge.codecs.zstd import FrameWalk
 from streamerge.errors import LayerError, UnsupportedMediaType
+from tests.support.needs import missing
 
 COMPRESSED = [codec for codec in Codec if codec is not Codec.NONE]
 SKIPPABLE = b"\x5a\x2a\x4d\x18\x07\0\0\0skipped"
@@ -40,7 +41,7 @@ EMPTY_SKIPPABLE = b"\x50\x2a\x4d\x18\0\0\0\0"
 
 
 def mixed(size: int, seed: int = 1) -> bytes:
-    """Runs of zeros, text and noise, so that every kind of block occurs."""
+    """Zeros, text and noise in turn, so that every kind of block occurs."""
     rng = random.Random(seed)
     parts, total = [], 0
     while total < size:
@@ -83,7 +84,7 @@ def use_gzip_library(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["isal", "zlib"])
 def gzip_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both of gzip's decoders; the second is what a machine without isal has."""
+    """Both gzip decoders; zlib is used if there is no isal."""
     use_gzip_library(request.param, monkeypatch)
 
 
@@ -105,8 +106,7 @@ def gzip_member(
     return header + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
 
 
-# What follows what, legally: parts, each a whole member or what may stand between two. A stream may end
-# after any of them.
+# Valid sequences of parts. Each part is a whole member, or what may be between two. A stream may end after any part.
 SEQUENCES: dict[str, tuple[Codec, list[bytes], bytes]] = {
     "gzip": (Codec.GZIP, [compress(Codec.GZIP, SMALL)], SMALL),
     "gzip members": (
@@ -250,7 +250,7 @@ class TestDecode:
 
     @sequences
     def test_truncated_anywhere(self, codec: Codec, parts: list[bytes], data: bytes) -> None:
-        """A cut between members, or in gzip's padding, makes a legal stream; every other is seen."""
+        """A stream cut between members, or in gzip's padding, is valid. Every other cut is detected."""
         stream = b"".join(parts)
         legal = {len(b"".join(parts[:count])) for count in range(len(parts) + 1)}
         for cut in range(len(stream)):
@@ -280,7 +280,7 @@ class TestDecode:
                     whole(codec, compress(other, SMALL))
 
     @each_codec
-    def test_nothing_is_nothing(self, codec: Codec) -> None:
+    def test_empty_input(self, codec: Codec) -> None:
         assert list(decode(codec, [])) == list(decode(codec, [b"", b""])) == []
 
     @each_codec
@@ -311,7 +311,7 @@ class TestDecode:
 
     @each_codec
     def test_lazy(self, codec: Codec) -> None:
-        """The first output comes before the input's end has been seen."""
+        """The first output comes before the end of the input has been read."""
         member = compress(codec, BIG[:100_000])
 
         def endless() -> Iterator[bytes]:
@@ -346,7 +346,7 @@ def test_random_chunkings_of_big_streams(codec: Codec, cuts: list[int]) -> None:
 
 
 def accepted_flips(codec: Codec, stream: bytes, data: bytes) -> set[tuple[int, int]]:
-    """The (byte, bit) of each flip that goes unnoticed; the output must be unchanged then."""
+    """The (byte, bit) of each flip that is not detected. The output must then be unchanged."""
     accepted = set()
     for at in range(len(stream)):
         for bit in range(8):
@@ -363,13 +363,13 @@ def accepted_flips(codec: Codec, stream: bytes, data: bytes) -> set[tuple[int, i
 
 
 class TestFlippedBits:
-    """What may go unnoticed. In a block some bits fill a byte, and a match may find the same bytes elsewhere;
-    where the library puts them is its own affair, that the output stays the same is not.
+    """Which flipped bits are not detected. Some bits of a block only pad a byte, and a match may find the same bytes
+    elsewhere. Their positions depend on the library, but the output must be unchanged.
     """
 
     @pytest.mark.usefixtures("gzip_library")
     def test_gzip(self) -> None:
-        """FTEXT (bit 0 of FLG), MTIME, XFL and OS, in any way; of the trailer nothing."""
+        """FTEXT (bit 0 of FLG), MTIME, XFL and OS; nothing in the trailer."""
         stream = compress(Codec.GZIP, SMALL)
         accepted = accepted_flips(Codec.GZIP, stream, SMALL)
         header = {(3, 0)} | {(at, bit) for at in range(4, 10) for bit in range(8)}
@@ -377,25 +377,25 @@ class TestFlippedBits:
         assert max(at for at, _ in accepted) < len(stream) - 8
 
     def test_zstd(self) -> None:
-        """The descriptor's Unused_bit, a Window_Descriptor that asks for more; of the checksum nothing."""
+        """The descriptor's Unused_bit, and a Window_Descriptor that is larger; nothing in the checksum."""
         stream = compress(Codec.ZSTD, SMALL)
         accepted = accepted_flips(Codec.ZSTD, stream, SMALL)
         assert (4, 4) in accepted
         assert {at for at, _ in accepted - {(4, 4)}} <= {5, *range(6 + 3, len(stream) - 4)}
 
     def test_lz4(self) -> None:
-        """Nothing of magic, descriptor and block size, nor of the end mark and the checksum."""
+        """Nothing in magic, descriptor, block size, end mark and checksum."""
         stream = compress(Codec.LZ4, SMALL)
         accepted = accepted_flips(Codec.LZ4, stream, SMALL)
         assert {at for at, _ in accepted} <= set(range(4 + 3 + 4, len(stream) - 8))
 
     def test_xz(self) -> None:
-        """None: everything is under some CRC."""
+        """None: a CRC covers everything."""
         assert accepted_flips(Codec.XZ, compress(Codec.XZ, SMALL), SMALL) == set()
 
     def test_bzip2(self) -> None:
-        """Legal: another block size that is large enough, the "randomised" bit of a block too small to have
-        a random byte, and the bits that fill the last byte."""
+        """A different block size that is large enough, the "randomised" bit of a block too small to have a random byte,
+        and the bits that pad the last byte."""
         stream = compress(Codec.BZIP2, SMALL)
         assert {at for at, _ in accepted_flips(Codec.BZIP2, stream, SMALL)} <= {3, 14, len(stream) - 1}
 
@@ -404,9 +404,9 @@ class TestFlippedBits:
 class TestGzip:
     @pytest.mark.parametrize("flags", [0, 1, 2, 4, 8, 16, 6, 12, 24, 30, 31])
     def test_header_fields_cut_anywhere(self, flags: int) -> None:
-        """isa-l loses its place in a header that is given in two pieces (intel/isa-l#224).
+        """Regression: isa-l fails on a header in two pieces (intel/isa-l#224).
 
-        Found by feeding a member with all fields byte by byte: "Incorrect checksum found", for a good one.
+        Found by a member with all fields, byte by byte: "Incorrect checksum found" for a valid one.
         """
         stream = gzip_member(SMALL, flags=flags) * 2
         assert bytewise(Codec.GZIP, stream) == SMALL * 2
@@ -430,7 +430,7 @@ class TestGzip:
 
     def test_header_checksum_is_verified(self) -> None:
         stream = bytearray(gzip_member(SMALL, flags=2))
-        stream[4] ^= 1  # MTIME, which nothing else covers
+        stream[4] ^= 1  # MTIME, which no other checksum covers
         with pytest.raises(LayerError, match="gzip: the data is corrupt"):
             whole(Codec.GZIP, bytes(stream))
 
@@ -487,23 +487,23 @@ class TestZstd:
     @pytest.mark.parametrize("store_size", [False, True])
     @pytest.mark.parametrize("step", [1, 2, 5, 100_000])
     def test_walk(self, content_size: int, checksum: bool, store_size: bool, step: int) -> None:
-        """``complete`` after a whole frame and never within, whatever the header holds."""
+        """``complete`` is true after a whole frame and never within it, for all kinds of headers."""
         compressor = zstandard.ZstdCompressor(write_checksum=checksum, write_content_size=store_size)
         frame = compressor.compress(BIG[:content_size])
         walk = FrameWalk()
         assert walk.complete
         for count in range(2):
             for at in range(0, len(frame), step):
-                walk.pass_by(frame[at : at + step])
+                walk.follow(frame[at : at + step])
                 assert walk.complete == (at + step >= len(frame)), (count, at)
-        walk.pass_by(b"no frame")
-        walk.pass_by(frame)
+        walk.follow(b"no frame")
+        walk.follow(frame)
         assert not walk.complete
 
 
 class TestLz4:
     def test_dictionary(self) -> None:
-        """A dictionary ID in the header. ``lz4 -D`` leaves it out, which only checksums tell."""
+        """A dictionary ID in the header. ``lz4 -D`` leaves it out; then only a checksum detects it."""
         with pytest.raises(LayerError, match="lz4: a frame needs a dictionary"):
             whole(Codec.LZ4, b"\x04\x22\x4d\x18\x61\x40" + bytes(4) + b"\x00" + bytes(4))
 
@@ -548,11 +548,11 @@ print(total, peak() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @each_codec
 def test_bomb(codec: Codec, tmp_path: Path) -> None:
-    """A GiB of zeros is decoded in 16 MiB: what its process may add at its peak to what the imports took.
+    """A GiB of zeros is decoded in 16 MiB: the peak memory of the process, less what it had after the imports.
 
-    A chunk of output, the one before it and the library's spare are 0.75 MiB, two chunks of the file 2 MiB.
-    The format adds its window, at these levels: gzip 32 KiB, lz4 64 KiB and 2 blocks of 256 KiB, xz 256 KiB,
-    zstd 512 KiB, bzip2 3.7 MiB. The rest is the allocator's. An unbounded decoder takes the whole GiB.
+    A chunk of output, the previous one and the library's buffer are 0.75 MiB, two chunks of the file 2 MiB. The
+    window of the format at these levels: gzip 32 KiB, lz4 64 KiB and 2 blocks of 256 KiB, xz 256 KiB, zstd 512 KiB,
+    bzip2 3.7 MiB. The rest is overhead of the allocator. An unbounded decoder needs the whole GiB.
     """
     level = {Codec.GZIP: 1, Codec.ZSTD: 1, Codec.LZ4: 0, Codec.XZ: 0, Codec.BZIP2: 9}[codec]
     size = 1 << 30
@@ -562,8 +562,8 @@ def test_bomb(codec: Codec, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb"
     bomb.write_bytes(stream * streams)
     code = BOMB.format(path=sys.path, name=str(bomb), codec=codec.value)
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    total, kib = map(int, run.stdout.split())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    total, kib = map(int, done.stdout.split())
     assert total == size
     assert kib < 16 * 1024
 
@@ -594,10 +594,10 @@ TOOLS = [
 
 
 def run_tool(command: str, data: bytes, file: Path) -> bytes:
-    """Run ``command`` as a filter; it may name the file, which holds the same."""
+    """The output of ``command``, used as a filter. It may name ``file``, which has the same content."""
     words = command.format(file=file).split()
     if not shutil.which(words[0]):
-        pytest.skip(f"{words[0]} is not installed")
+        missing(words[0], f"{words[0]} is not installed")
     file.write_bytes(data)
     return subprocess.run(words, input=data, capture_output=True, check=True).stdout
 
@@ -687,6 +687,7 @@ class TestEncode:
     def test_zstd_has_a_checksum(self) -> None:
         assert zstandard.get_frame_parameters(compress(Codec.ZSTD, SMALL)).has_checksum
 
+    @pytest.mark.slow
     @settings(max_examples=60, deadline=None)
     @given(
         pick=st.sampled_from([(codec, LEVELS[codec][0]) for codec in COMPRESSED] + [(Codec.LZ4, 3), (Codec.GZIP, 6)]),
@@ -715,7 +716,7 @@ class TestFeed:
         steps=st.lists(st.tuples(st.sampled_from(["take", "head", "back", "zeros"]), st.integers(1, 50)), max_size=30),
     )
     def test_like_a_bytes_object(self, data: bytes, cuts: list[int], steps: list[tuple[str, int]]) -> None:
-        """Whatever is asked of it, what it holds is what one bytes object would."""
+        """After any sequence of calls, its content is that of a plain bytes object."""
         feed, rest = Feed(cut_at(data, cuts)), data
         for step, size in steps:
             if step == "take":

@@ -13,6 +13,7 @@ from streamerge.codecs import Codec
 from streamerge.codecs.initramfs import cpio_codec, encode_initramfs
 from streamerge.entry import Entry, Kind
 from streamerge.sinks.cpio.header import MAX_BODY, Inode, end_of_archive, newc_header, padding
+from streamerge.sinks.output import CompressedOutput
 from streamerge.tar.encode import implicit_directory
 from tests.support.layers import SECOND, Dialect, Layer
 from tests.support.merged import BytesLayer, BytesOutput
@@ -281,7 +282,7 @@ def test_levels(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_a_restart_begins_a_new_stream() -> None:
     output = BytesOutput()
-    sink = CpioSink(output, encoder=lambda: encode_initramfs(Codec.XZ))
+    sink = CpioSink(CompressedOutput(output, lambda: encode_initramfs(Codec.XZ)))
     sink.add(implicit_directory(b"a", 0), ())
     sink.restart()
     sink.add(implicit_directory(b"b", 0), ())

@@ -1,4 +1,4 @@
-"""A process that reads: the same bytes, the same errors, no more memory than granted, and gone with its parent."""
+"""The decoder process: same bytes, same errors, no more memory than granted, and it ends with its parent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux's fork")
 
 
 class Reading:
-    """A forked stream whose slots are always granted anew."""
+    """A DecoderStream whose free slots are always granted again."""
 
     def __init__(self, chunks: Iterable[bytes], budget: int = 4 << 20) -> None:
         self.slots = Slots(budget)
@@ -52,14 +52,14 @@ def chunks_of(*chunks: bytes | BaseException) -> Iterator[bytes]:
 class TestBytes:
     @settings(max_examples=30)
     @given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, SLOT // 3)), max_size=12))
-    def test_all_of_them_in_order(self, runs: list[tuple[int, int]]) -> None:
-        chunks = [bytes([value]) * size for value, size in runs]
+    def test_all_of_them_in_order(self, parts: list[tuple[int, int]]) -> None:
+        chunks = [bytes([value]) * size for value, size in parts]
         with Reading(chunks, 0) as stream:
             assert b"".join(iter(stream.read, b"")) == b"".join(chunks)
             assert stream.read() == b""
 
     def test_chunks_end_where_blocks_do(self) -> None:
-        """A header that is cut in two costs the copy of a chunk."""
+        """A header that is cut in two would cost a copy of the chunk."""
         with Reading([bytes(1000)] * 3000) as stream:
             sizes = [len(chunk) for chunk in iter(stream.read, b"")]
         assert sizes[:-1] == [CHUNK] * (3_000_000 // CHUNK)
@@ -73,7 +73,7 @@ class TestBytes:
 
 class TestBounds:
     def test_no_more_than_its_slots(self) -> None:
-        """The process fills what it has been granted, and then waits."""
+        """The decoder process fills the slots it has been granted, then waits."""
         slots = Slots(4 * SLOT)
         stream = DecoderStream(ChunkStream(itertools.repeat(b"x" * CHUNK)), slots, lambda: None)
         stream.grant(3)
@@ -87,7 +87,7 @@ class TestBounds:
 
 
 class TestErrors:
-    def test_come_as_they_are(self) -> None:
+    def test_arrive_unchanged(self) -> None:
         error = FormatError("bad").at(path=b"a\xff", offset=512, index=3)
         with Reading(chunks_of(b"x", error)) as stream, pytest.raises(FormatError) as caught:
             list(iter(stream.read, b""))
@@ -95,11 +95,11 @@ class TestErrors:
 
     def test_a_process_that_is_killed(self) -> None:
         with Reading(itertools.repeat(b"x")) as stream:
-            os.kill(stream._child._pid, signal.SIGKILL)
-            with pytest.raises(LayerError, match="the process that decodes the layer was killed"):
+            os.kill(stream._process._pid, signal.SIGKILL)
+            with pytest.raises(LayerError, match="the decoder process was killed"):
                 list(iter(stream.read, b""))
 
-    def test_what_cannot_be_pickled_ends_it_all_the_same(self) -> None:
+    def test_an_error_that_cannot_be_pickled_ends_it_too(self) -> None:
         class Local(Exception):
             pass
 
@@ -112,10 +112,10 @@ class TestTheProcess:
     def test_leaves_a_terminals_signals_to_its_parent(self, number: signal.Signals) -> None:
         with Reading(itertools.repeat(b"x" * CHUNK)) as stream:
             assert stream.read()
-            os.kill(stream._child._pid, number)
+            os.kill(stream._process._pid, number)
             for _ in range(50):
                 assert stream.read()
-            assert stream.runs
+            assert stream.is_alive
 
     def test_ends_when_its_parent_is_killed(self) -> None:
         script = (
@@ -126,7 +126,7 @@ class TestTheProcess:
             "stream = DecoderStream(ChunkStream(itertools.repeat(b'x' * 1000)), slots, lambda: None)\n"
             "stream.grant(2)\n"
             "stream.read()\n"
-            "print(stream._child._pid, flush=True)\n"
+            "print(stream._process._pid, flush=True)\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
         )
         parent = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
@@ -137,18 +137,18 @@ class TestTheProcess:
         assert not is_alive(pid)
 
     def test_does_nothing_but_its_work(self, capfd: pytest.CaptureFixture[str]) -> None:
-        """No exit handler and no flush: what is buffered here is written once, here."""
+        """No exit handler and no flush: output buffered in the parent is written once, by the parent."""
         sys.stdout.write("once")
         child = ForkedProcess(lambda: None)
         child.wait()
         sys.stdout.flush()
         assert capfd.readouterr().out == "once"
-        assert not child.runs
+        assert not child.is_alive
 
-    def test_an_exception_that_nobody_tells_ends_it(self) -> None:
+    def test_an_unhandled_exception_ends_it(self) -> None:
         child = ForkedProcess(lambda: sys.exit(7))
         child.wait()
-        assert not child.runs
+        assert not child.is_alive
 
 
 def is_alive(pid: int) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from streamerge.sinks.directory.fds import DirectoryFds, few_descriptors
+from streamerge.fileio import few_descriptors
+from streamerge.sinks.directory.fds import DirectoryFds
 from tests.support.descriptors import descriptors, still_open
 
 

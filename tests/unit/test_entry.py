@@ -1,4 +1,4 @@
-"""Clean paths, and entries that change their name."""
+"""Clean paths, and entries that change their path or target."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TestCleanPath:
         with pytest.raises(UnsafePathError, match=r"'\.\.' component"):
             clean_path(raw)
 
-    def test_refuses_nothing_and_nul(self) -> None:
+    def test_refuses_empty_names_and_nul(self) -> None:
         with pytest.raises(UnsafePathError, match="empty"):
             clean_path(b"")
         with pytest.raises(UnsafePathError, match="NUL"):
@@ -82,12 +82,12 @@ class TestCleanPath:
             with pytest.raises(UnsafePathError, match="longer than 255"):
                 clean_path(where % (name + b"n"))
 
-    def test_an_absurd_claim_is_not_split(self) -> None:
+    def test_a_huge_name_is_not_split(self) -> None:
         with pytest.raises(UnsafePathError, match="100000000 bytes") as caught:
             clean_path(b"/" * 100_000_000)
         assert caught.value.path == b"/" * 64
 
-    def test_errors_show_the_path_but_not_all_of_an_endless_one(self) -> None:
+    def test_errors_show_the_path_but_cut_a_long_one(self) -> None:
         with pytest.raises(UnsafePathError) as caught:
             clean_path(b"a/../b")
         assert caught.value.path == b"a/../b"
@@ -112,7 +112,7 @@ class TestEntry:
         assert entry.retargeted(b"u") is entry
         assert (entry.target, entry.verbatim) == (b"u", False)
 
-    def test_what_was_encoded_once_stays_so(self) -> None:
+    def test_verbatim_is_never_restored(self) -> None:
         entry = self.entry().renamed(b"b").renamed(b"a")
         assert not entry.verbatim
 

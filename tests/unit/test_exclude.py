@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamerge.rules.exclude import Exclude
-from tests.conftest import missing
+from tests.support.needs import missing
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,7 @@ def _odd(pattern: str) -> bool:
     return re.search(r"[^/!*]\*\*", pattern) is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * settings().max_examples)
 @example(["a/**", "!a/b"], "a/b")
 @example(["!a/**", "b", "!a/**"], "a/b/a")
@@ -106,7 +107,7 @@ def _repository() -> Path:
 @pytest.fixture(autouse=True, scope="module")
 def _git(tmp_path_factory: pytest.TempPathFactory) -> None:
     if shutil.which("git") is None:
-        missing("git is not installed")
+        missing("git", "git is not installed")
     repository = tmp_path_factory.mktemp("repository")
     subprocess.run(["git", "init", "-q", repository], check=True)
     (repository / ".git" / "info").mkdir(exist_ok=True)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamerge import DirectorySink, Entry, LayerFile, SinkError, StreamergeError, TarSink, merge
+from streamerge import DirectorySink, Entry, LayerFile, Run, SinkError, StreamergeError, TarSink, merge
+from streamerge.fileio import FileHandle, no_check
 from streamerge.parallel import pool
 from streamerge.parallel.pool import ENOUGH, Pool
 from streamerge.parallel.process import can_fork
@@ -83,9 +84,9 @@ class Counting:
         self.given = 0
         real = Pool.fetch
 
-        def fetch(pool: Pool, places: list[int], size: int, to: int = 0) -> None:
+        def fetch(pool: Pool, file: FileHandle, extents: list[int], size: int, to: int = 0) -> None:
             self.given += size
-            real(pool, places, size, to)
+            real(pool, file, extents, size, to)
 
         monkeypatch.setattr(Pool, "fetch", fetch)
 
@@ -99,17 +100,16 @@ def change_before_fetching(
     assert data.count(change[0]) == 1
     at = data.index(change[0])
 
-    def fetch(pool: Pool, places: list[int], size: int, to: int = 0) -> None:
-        pairs = zip(places[::2], places[1::2], strict=True)
-        assert pool._file is not None
-        if os.fstat(pool._file.fd).st_size == len(data) and any(start <= at < start + many for start, many in pairs):
+    def fetch(pool: Pool, file: FileHandle, extents: list[int], size: int, to: int = 0) -> None:
+        pairs = zip(extents[::2], extents[1::2], strict=True)
+        if file.size == len(data) and any(start <= at < start + many for start, many in pairs):
             with open(layer.path, "r+b") as changed:
                 changed.seek(at)
                 changed.write(change[1])
         if helped:
-            real(pool, places, size, to)
+            real(pool, file, extents, size, to)
         else:
-            pool._work.fetch(pool._file.fd, places, to)
+            pool._work.fetch(file.fd, extents, to, no_check)
 
     monkeypatch.setattr(Pool, "fetch", fetch)
 
@@ -147,6 +147,7 @@ def everyday_layers(draw: st.DrawFn) -> Layer:
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("enough")
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.one_of(stacks(dialect=Dialect.GNU), st.lists(everyday_layers(), min_size=1, max_size=3)))
@@ -283,10 +284,10 @@ class TestDirectory:
     ) -> None:
         real = Pool.fetch
 
-        def cut(pool: Pool, places: list[int], size: int, to: int = 0) -> None:
-            if pool._file is not None and os.fstat(pool._file.fd).st_size > len(BIG):
+        def cut(pool: Pool, file: FileHandle, extents: list[int], size: int, to: int = 0) -> None:
+            if file.size > len(BIG):
                 os.truncate(layers[0].path, 1024)
-            real(pool, places, size, to)
+            real(pool, file, extents, size, to)
 
         monkeypatch.setattr(Pool, "fetch", cut)
         before = sorted(tmp_path.iterdir())

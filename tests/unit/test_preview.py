@@ -9,7 +9,7 @@ import pytest
 
 from streamerge import Entry, LayerError, Stream, TarSink, merge
 from streamerge.errors import StreamergeError
-from streamerge.interfaces import BeginAgain, Preview
+from streamerge.interfaces import Preview, PreviewSink, RestartNeeded, Takes
 from streamerge.sinks.treesize import TreeSize
 from tests.support import tree
 from tests.support.layers import SECOND, Layer
@@ -18,12 +18,13 @@ from tests.support.merged import BytesLayer, BytesOutput
 BASE = Layer().dir(b"", mode=0o711, mtime=SECOND).dir(b"d").file(b"d/a", b"x" * 1000).link(b"d/b", b"d/a")
 
 
-class Curious(TarSink):
+class Curious(TarSink, PreviewSink):
     """A tar sink that wants to know."""
 
     def __init__(self) -> None:
         self.output = BytesOutput()
         super().__init__(self.output)
+        self.takes |= Takes.PREVIEW
         self.root: Entry | None = None
         self.tree_size = TreeSize()
         self.doubts = 0
@@ -35,7 +36,7 @@ class Curious(TarSink):
     def add(self, entry: Entry, body: Iterable[bytes | memoryview]) -> None:
         if self.doubts:
             self.doubts -= 1
-            raise BeginAgain
+            raise RestartNeeded
         super().add(entry, body)
 
 

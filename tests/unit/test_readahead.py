@@ -15,12 +15,12 @@ from streamerge.errors import LayerError
 from streamerge.interfaces import Layer, Stream
 from streamerge.parallel.decoder import DecoderStream
 from streamerge.parallel.readahead import ReadAhead, ThreadStream
-from streamerge.streams import ChunkStream, Reader
+from streamerge.streams import ChunkStream, ReadAheadBy
 from tests.support.descriptors import descriptors, still_open
 from tests.support.merged import BytesLayer
 
 
-class FakeLayer:
+class FakeLayer(Layer):
     """A layer of given chunks; an exception among them is raised."""
 
     name = "fake"
@@ -28,20 +28,20 @@ class FakeLayer:
     def __init__(
         self,
         chunks: Iterable[bytes | BaseException],
-        reader: Reader = ReadAheadBy.THREAD,
+        read_ahead: ReadAheadBy = ReadAheadBy.THREAD,
         *,
         reopenable: bool = True,
     ) -> None:
         self.reopenable = reopenable
         self._chunks = chunks
-        self._reader = reader
+        self._read_ahead = read_ahead
         self.opened = 0
         self.given = 0
         self.closed = False
 
     def open(self) -> Stream:
         self.opened += 1
-        return ChunkStream(self._run(), self._reader)
+        return ChunkStream(self._run(), self._read_ahead)
 
     def _run(self) -> Iterator[bytes]:
         try:
@@ -54,7 +54,7 @@ class FakeLayer:
             self.closed = True
 
 
-class SeekingLayer:
+class SeekingLayer(Layer):
     """A layer whose stream seeks, like that of a plain file."""
 
     reopenable = True
@@ -97,11 +97,11 @@ class TestOrder:
     def test_each_layer_in_turn(self, budget: int, processes: bool) -> None:
         layers: list[Layer] = [
             layer
-            for reader in Reader
+            for read_ahead in ReadAheadBy
             for layer in (
-                FakeLayer([b"a", b"", b"b"], reader),
-                FakeLayer([], reader),
-                FakeLayer([b"c" * 10] * 10, reader),
+                FakeLayer([b"a", b"", b"b"], read_ahead),
+                FakeLayer([], read_ahead),
+                FakeLayer([b"c" * 10] * 10, read_ahead),
                 SeekingLayer(b"d"),
             )
         ]
@@ -123,7 +123,7 @@ class TestOrder:
 
 class TestWhoReads:
     @pytest.mark.parametrize(
-        ("reader", "processes", "kind"),
+        ("read_ahead", "processes", "kind"),
         [
             (ReadAheadBy.NOTHING, True, ChunkStream),
             (ReadAheadBy.THREAD, True, ThreadStream),
@@ -131,17 +131,17 @@ class TestWhoReads:
             (ReadAheadBy.PROCESS, False, ThreadStream),
         ],
     )
-    def test_as_the_stream_says_and_the_caller_allows(self, reader: Reader, processes: bool, kind: type) -> None:
-        with ReadAhead([FakeLayer([b"a"], reader)], processes=processes) as ahead:
+    def test_as_the_stream_says_and_the_caller_allows(
+        self, read_ahead: ReadAheadBy, processes: bool, kind: type
+    ) -> None:
+        with ReadAhead([FakeLayer([b"a"], read_ahead)], processes=processes) as ahead:
             assert [type(stream) for stream in ahead.streams()] == [kind]
         wait_for_thread()
 
     def test_a_stream_of_others_is_read_by_a_thread(self) -> None:
         """It need not say who should read it."""
 
-        class Bare:
-            seeks = False
-
+        class Bare(Stream):
             def __init__(self) -> None:
                 self._inner = ChunkStream([b"x"])
 
@@ -154,7 +154,7 @@ class TestWhoReads:
             def close(self) -> None:
                 self._inner.close()
 
-        class Other:
+        class Other(Layer):
             name, reopenable = "other", True
 
             def open(self) -> Stream:
@@ -245,14 +245,14 @@ class TestBounds:
 
 class TestErrors:
     @pytest.mark.parametrize("error", [LayerError("x"), MemoryError("x"), KeyboardInterrupt("x")])
-    @pytest.mark.parametrize("reader", Reader)
-    def test_are_raised_where_the_merge_meets_them(self, error: BaseException, reader: Reader) -> None:
-        layers = [FakeLayer([b"a"]), FakeLayer([b"b", error], reader)]
+    @pytest.mark.parametrize("read_ahead", ReadAheadBy)
+    def test_are_raised_where_the_merge_meets_them(self, error: BaseException, read_ahead: ReadAheadBy) -> None:
+        layers = [FakeLayer([b"a"]), FakeLayer([b"b", error], read_ahead)]
         with ReadAhead(layers, processes=True) as ahead:
             streams = ahead.streams()
             assert all_of(next(streams)) == b"a"
             stream = next(streams)
-            if reader is not ReadAheadBy.PROCESS:  # where what is in a slot goes with it
+            if read_ahead is not ReadAheadBy.PROCESS:  # where what is in a slot goes with it
                 assert stream.read() == b"b"
             with pytest.raises(type(error), match="x"):
                 all_of(stream)
@@ -274,9 +274,9 @@ class TestErrors:
 class TestNothingIsLeft:
     """Found here: a plain file's descriptor stayed open after a merge that failed in its middle."""
 
-    @pytest.mark.parametrize("reader", Reader)
-    def test_after_a_failure_in_the_middle(self, reader: Reader) -> None:
-        given, waiting, behind = SeekingLayer(b"a"), SeekingLayer(b"b"), FakeLayer([b"c"] * 5, reader)
+    @pytest.mark.parametrize("read_ahead", ReadAheadBy)
+    def test_after_a_failure_in_the_middle(self, read_ahead: ReadAheadBy) -> None:
+        given, waiting, behind = SeekingLayer(b"a"), SeekingLayer(b"b"), FakeLayer([b"c"] * 5, read_ahead)
         before = descriptors()
         with pytest.raises(RuntimeError), ReadAhead([given, waiting, behind], 2, processes=True) as ahead:  # noqa: PT012
             streams = ahead.streams()

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streamerge.engine import retain
-from streamerge.engine.retain import Retainer, RetainMethod, Spool, SpooledLayer
+from streamerge.engine import spool as spool_module
+from streamerge.engine.retain import RetainBy, Retainer
+from streamerge.engine.spool import Spool, SpooledLayer
 from streamerge.errors import SinkError
-from streamerge.streams import ChunkStream
+from streamerge.streams import ChunkStream, ReadAheadBy
 from streamerge.tar.reader import TarReader
 from tests.support.layers import Layer
 from tests.support.merged import BytesLayer
@@ -32,13 +33,13 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._block, retain._BLOCK = retain._BLOCK, 64
+        self._block, spool_module._BLOCK = spool_module._BLOCK, 64
         self.spool = Spool(150)
         self.oracle = bytearray()
 
     def teardown(self) -> None:
         self.spool.close()
-        retain._BLOCK = self._block
+        spool_module._BLOCK = self._block
 
     @rule(start=st.integers(0, 1 << 20), size=st.integers(0, 700))
     def write_noise(self, start: int, size: int) -> None:
@@ -175,10 +176,9 @@ class TestRetainer:
     def passed(self, reopenable: bool) -> tuple[Retainer, Spool, dict[bytes, int]]:
         """A retainer past the layer, and the offsets of its entries; a pipe's entries are kept."""
         layer, spool = BytesLayer(self.LAYER.tar(), reopenable=reopenable, chunk=300), Spool(0)
-        retainer = Retainer([BytesLayer(b""), layer], spool)
+        retainer = Retainer(lambda index: [BytesLayer(b""), layer][index].open(), spool)
         reader = TarReader(layer.open())
-        retainer.note_globals(1, reader.global_records)
-        retainer.begin(1, RetainMethod.SPOOL)
+        retainer.begin(1, RetainBy.SPOOL, reader.global_records)
         offsets = {}
         while (entry := reader.next_entry()) is not None:
             offsets[entry.path] = entry.offset
@@ -207,7 +207,7 @@ class TestRetainer:
         retainer.end([offsets[b"b"]])
         assert 0 < spool.end < before
         assert [b"".join(body) for _, body in retainer.recall(1, [offsets[b"b"]])] == [b"2"]
-        retainer.begin(0, RetainMethod.SPOOL)
+        retainer.begin(0, RetainBy.SPOOL, [])
         retainer.end([])
         assert [b"".join(body) for _, body in retainer.recall(1, [offsets[b"b"]])] == [b"2"]
         spool.close()
@@ -227,21 +227,26 @@ class TestRetainer:
 
     def test_what_it_wants(self) -> None:
         spool = Spool(8 << 20)
-        retainer = Retainer([], spool)
-        assert retainer.wants(1 << 40, RetainMethod.SPOOL)
-        assert not retainer.wants(0, RetainMethod.POSITION)
-        assert retainer.wants(4 << 20, RetainMethod.SPOOL_SMALL)
-        assert not retainer.wants((4 << 20) + 1, RetainMethod.SPOOL_SMALL)
+        retainer = Retainer(lambda index: BytesLayer(b"").open(), spool)
+
+        def wants(size: int, by: RetainBy) -> bool:
+            retainer.begin(0, by, [])
+            return retainer.wants(size)
+
+        assert wants(1 << 40, RetainBy.SPOOL)
+        assert not wants(0, RetainBy.OFFSET)
+        assert wants(4 << 20, RetainBy.SPOOL_SMALL)
+        assert not wants((4 << 20) + 1, RetainBy.SPOOL_SMALL)
         spool.write(NOISE)
-        assert not retainer.wants(1, RetainMethod.SPOOL_SMALL), "half of the memory is as much as most images need"
+        assert not wants(1, RetainBy.SPOOL_SMALL), "half of the memory is as much as most images need"
         spool.memory = 16 << 20
         spool.write(NOISE)
-        assert not retainer.wants(1, RetainMethod.SPOOL_SMALL)
-        retainer.expect_links()
-        assert retainer.wants(1, RetainMethod.SPOOL_SMALL)
+        assert not wants(1, RetainBy.SPOOL_SMALL)
+        retainer.note_link()
+        assert wants(1, RetainBy.SPOOL_SMALL)
         spool.write(NOISE * 2)
-        assert not retainer.wants(1, RetainMethod.SPOOL_SMALL)
-        assert retainer.wants(1, RetainMethod.SPOOL)
+        assert not wants(1, RetainBy.SPOOL_SMALL)
+        assert wants(1, RetainBy.SPOOL)
         spool.close()
 
 
@@ -251,7 +256,7 @@ def test_a_spooled_layer_is_read_by_the_merge_itself() -> None:
     layer = SpooledLayer(BytesLayer(NOISE, reopenable=False), spool)
     stream = layer.open()
     assert isinstance(stream, ChunkStream)
-    assert stream.reader is ReadAheadBy.NOTHING
+    assert stream.read_ahead is ReadAheadBy.NOTHING
     first = stream.read()
     spool.write(NOISE)
     assert first + b"".join(iter(stream.read, b"")) == NOISE

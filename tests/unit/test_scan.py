@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from streamerge import Report, StreamergeError, TarSink, Whiteouts
 from streamerge import merge as merge_layers
-from streamerge.engine.scan import Counts, ScanHooks, files_of, scan
+from streamerge.engine.scan import ScanHooks, scan
+from streamerge.observe import Counts
 from streamerge.rules.placing import MergedTree
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
+from streamerge.tar.runs import split_run
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer
 from tests.support.merged import BytesLayer, BytesOutput
 from tests.support.merged import options as merged_options
@@ -54,15 +56,18 @@ def assert_same(layers: Sequence[bytes], chunk: int = 1 << 16, whiteouts: Whiteo
 
 
 class TestTheSameAsStep:
+    @pytest.mark.slow
     @settings(max_examples=80)
     @given(stacks(), st.sampled_from([100, 512, 700, 1 << 16]))
     def test_for_any_stack(self, layers: list[Layer], chunk: int) -> None:
         assert_same([layer.tar() for layer in layers], chunk)
 
+    @pytest.mark.slow
     @given(stacks(valid=False, dialect=Dialect.GNU))
     def test_for_stacks_that_are_refused(self, layers: list[Layer]) -> None:
         assert_same([layer.tar(Dialect.GNU) for layer in layers])
 
+    @pytest.mark.slow
     @given(st.data())
     def test_for_damaged_layers(self, data: st.DataObject) -> None:
         """The padding is left whole: see test_promise, test_whatever_stands_in_the_padding."""
@@ -71,6 +76,7 @@ class TestTheSameAsStep:
         newer = data.draw(st.sampled_from([Layer(), Layer().file(b"d/a"), Layer().opaque(b"d")]))
         assert_same([hurt, newer.tar()])
 
+    @pytest.mark.slow
     @given(st.integers(0, 511), st.integers(0, 255), st.integers(1, 4))
     @example(at=156, value=ord("7"), number=1)
     @example(at=124, value=0x80, number=1)
@@ -196,12 +202,12 @@ class TestWhiteouts:
         assert_same([newer.tar(), self.BASE.tar()], whiteouts=style)
 
 
-class TestFilesOf:
+class TestSplitRun:
     def test_a_run_taken_apart_again(self) -> None:
         long = b"d" * 90 + b"/" + b"e" * 60 + b"/f"
         layer = Layer().file(b"a", b"1" * 700).file(b"d/b").file(b"d/c", b"2" * 512).file(long, b"3")
         run = layer.tar(Dialect.USTAR)[: 512 * 8]
-        found = [(path, path[cut:], bytes(body)) for path, cut, _, body in files_of(memoryview(run))]
+        found = [(path, path[cut:], bytes(body)) for path, cut, _, body in split_run(memoryview(run))]
         assert found == [
             (b"a", b"a", b"1" * 700),
             (b"d/b", b"b", b""),
@@ -211,7 +217,7 @@ class TestFilesOf:
 
     def test_the_last_padding_may_be_missing(self) -> None:
         run = Layer().file(b"a", b"1").file(b"b", b"2" * 513).tar()[: 512 * 3 + 513]
-        assert [bytes(body) for *_, body in files_of(memoryview(run))] == [b"1", b"2" * 513]
+        assert [bytes(body) for *_, body in split_run(memoryview(run))] == [b"1", b"2" * 513]
 
 
 def test_hidden_entries_after_a_stepped_one_are_not_stepped() -> None:
@@ -234,5 +240,5 @@ def test_hidden_entries_after_a_stepped_one_are_not_stepped() -> None:
         return entry is not None and bool(view.decide(entry))
 
     counts = Counts()
-    scan(reader, view, ScanHooks(write=lambda data, offset: None, release=lambda: None, step=step), counts)
+    scan(reader, view, ScanHooks(write_run=lambda run: None, release=lambda: None, step=step), counts)
     assert (counts.hidden, steps) == (50, 2), "one xattr, the end"

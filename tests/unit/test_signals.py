@@ -1,4 +1,4 @@
-"""Signals: heard when it suits, obeyed once, and never in the middle of what must be whole."""
+"""Signals: they end the command once, are deferred where needed, and never interrupt what must be complete."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from streamerge.signals import (
-    end_at_once,
     end_on_signals,
+    exit_on_interrupt,
     ignore_signals,
     point_of_no_return,
     raise_again,
@@ -39,7 +39,7 @@ class TestEndOnSignals:
             signal.raise_signal(number)
         assert getattr(caught.value, "code", None) == CODES.get(number)
 
-    def test_a_second_one_is_of_no_account(self) -> None:
+    def test_a_second_one_is_ignored(self) -> None:
         end_on_signals()
         with pytest.raises(SystemExit):
             signal.raise_signal(signal.SIGTERM)
@@ -58,8 +58,8 @@ class TestEndOnSignals:
             signal.raise_signal(number)
 
     @pytest.mark.parametrize("number", ALL)
-    def test_what_python_drops_comes_again(self, number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
-        """Found by signals at random times: one that met an import's callback left a traceback and nothing else."""
+    def test_what_python_drops_is_raised_again(self, number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
+        """Regression, found by signals at random times: in an import's callback a signal only printed a traceback."""
         end_on_signals()
         with pytest.raises((KeyboardInterrupt, SystemExit)) as first:
             signal.raise_signal(number)
@@ -70,8 +70,8 @@ class TestEndOnSignals:
         assert again.value.args == first.value.args
         assert capfd.readouterr() == ("", "")
 
-    def test_but_not_where_signals_wait(self) -> None:
-        """The second time it met the making of an output, which it left behind."""
+    def test_it_is_deferred_while_signals_wait(self) -> None:
+        """Regression: raised again while an output was created, it left the output behind."""
         done = False
         raise_again(SimpleNamespace(exc_value=KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt), signals_wait():  # noqa: PT012
@@ -79,20 +79,22 @@ class TestEndOnSignals:
             done = True
         assert done
 
-    def test_other_errors_that_python_drops_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        told: list[object] = []
-        monkeypatch.setattr(sys, "__unraisablehook__", told.append)
+    def test_other_errors_that_python_drops_are_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reported: list[object] = []
+        monkeypatch.setattr(sys, "__unraisablehook__", reported.append)
         dropped = SimpleNamespace(exc_value=ValueError())
         raise_again(dropped)
-        assert told == [dropped]
+        assert reported == [dropped]
 
 
 @pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
-def test_end_at_once(handler: signal.Handlers) -> None:
+def test_exit_on_interrupt(handler: signal.Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", codes.append)
     signal.signal(signal.SIGINT, handler)
-    end_at_once()
-    now = signal.getsignal(signal.SIGINT)
-    assert now is (signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)
+    exit_on_interrupt(130)
+    signal.raise_signal(signal.SIGINT)
+    assert codes == ([] if handler is signal.SIG_IGN else [130])
 
 
 class TestSignalsWait:
@@ -125,7 +127,7 @@ class TestSignalsWait:
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert [signal.getsignal(number) for number in ALL] == before
 
-    def test_in_a_thread_nothing_is_heard_anyway(self) -> None:
+    def test_does_nothing_in_a_thread(self) -> None:
         errors: list[BaseException] = []
 
         def work() -> None:
@@ -142,7 +144,7 @@ class TestSignalsWait:
 
 
 class TestPointOfNoReturn:
-    def test_before_it_a_signal_is_obeyed(self) -> None:
+    def test_before_it_a_signal_ends_the_command(self) -> None:
         end_on_signals()
         with pytest.raises(ValueError, match="no"), point_of_no_return():
             raise ValueError("no")
@@ -150,14 +152,14 @@ class TestPointOfNoReturn:
             signal.raise_signal(signal.SIGINT)
 
     @pytest.mark.parametrize("when", ["within", "after"])
-    def test_after_it_none_is(self, when: str) -> None:
+    def test_after_it_signals_are_ignored(self, when: str) -> None:
         end_on_signals()
         with point_of_no_return():
             if when == "within":
                 signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
 
-    def test_until_another_run_begins(self) -> None:
+    def test_until_the_next_command_begins(self) -> None:
         end_on_signals()
         with point_of_no_return():
             pass
@@ -165,7 +167,7 @@ class TestPointOfNoReturn:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
-    def test_for_a_program_of_others_it_only_waits(self) -> None:
+    def test_in_other_programs_signals_are_only_deferred(self) -> None:
         with pytest.raises(KeyboardInterrupt), point_of_no_return():
             signal.raise_signal(signal.SIGINT)
 
@@ -184,7 +186,7 @@ class TestUndoneOnError:
         assert undone == [7]
 
     def test_on_a_signal_while_it_is_made(self) -> None:
-        """Found by signals at random times: one in a hundred left an empty partial directory."""
+        """Regression, found by signals at random times: one in a hundred left an empty partial directory."""
         undone: list[str] = []
 
         def make() -> str:
@@ -201,7 +203,7 @@ class TestUndoneOnError:
             pass
         assert undone == []
 
-    def test_what_may_wait_for_others_can_be_interrupted(self) -> None:
+    def test_a_long_make_can_be_interrupted(self) -> None:
         after: list[bool] = []
 
         def make() -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamerge.errors import LayerError
+from streamerge.fileio import Extent, FileHandle
 from streamerge.interfaces import Stream
-from streamerge.streams import CHUNK, ChunkStream, FileStream, read_chunks
+from streamerge.streams import CHUNK, ChunkStream, FileStream, read_descriptor
 
 Step = tuple[str, int]
 
@@ -64,76 +65,90 @@ class TestChunkStream:
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Callable[[bytes], int]:
-    def make(data: bytes) -> int:
+def opened(tmp_path: Path) -> Callable[[bytes], FileHandle]:
+    def make(data: bytes) -> FileHandle:
         (tmp_path / "f").write_bytes(data)
-        return os.open(tmp_path / "f", os.O_RDONLY)
+        return FileHandle(os.open(tmp_path / "f", os.O_RDONLY))
 
     return make
+
+
+def whole(file: FileHandle, name: str = "f") -> FileStream:
+    return FileStream(Extent(file, 0, file.size), name)
 
 
 class TestFileStream:
     DATA = bytes(range(256)) * 2500
 
-    def test_reads_all_in_chunks(self, opened: Callable[[bytes], int]) -> None:
-        stream = FileStream(opened(self.DATA), "f")
+    def test_reads_all_in_chunks(self, opened: Callable[[bytes], FileHandle]) -> None:
+        stream = whole(opened(self.DATA))
         pieces = list(iter(stream.read, b""))
         assert b"".join(pieces) == self.DATA
         assert max(map(len, pieces)) <= CHUNK
         stream.close()
 
     @pytest.mark.parametrize("skip", [0, 1, 100_000, 639_999, 640_000, 1 << 62])
-    def test_skips_to_the_end_and_no_further(self, opened: Callable[[bytes], int], skip: int) -> None:
-        stream = FileStream(opened(self.DATA), "f")
+    def test_skips_to_the_end_and_no_further(self, opened: Callable[[bytes], FileHandle], skip: int) -> None:
+        stream = whole(opened(self.DATA))
         assert stream.skip(skip) == min(skip, len(self.DATA))
         assert stream.read() == self.DATA[skip : skip + CHUNK]
         stream.close()
 
-    def test_begins_where_the_descriptor_stands(self, opened: Callable[[bytes], int]) -> None:
-        fd = opened(self.DATA)
-        os.lseek(fd, 600_000, os.SEEK_SET)
-        stream = FileStream(fd, "f")
+    def test_begins_where_the_extent_does(self, opened: Callable[[bytes], FileHandle]) -> None:
+        stream = FileStream(Extent(opened(self.DATA), 600_000, 40_000), "f")
         assert stream.skip(1 << 40) == 40_000
         stream.close()
 
-    def test_a_file_that_shrinks_gives_nothing_more(self, opened: Callable[[bytes], int], tmp_path: Path) -> None:
-        stream = FileStream(opened(self.DATA), "f")
+    def test_ends_where_the_extent_does(self, opened: Callable[[bytes], FileHandle]) -> None:
+        stream = FileStream(Extent(opened(self.DATA), 1000, 5000), "f")
+        assert (stream.skip(100), stream.read()) == (100, self.DATA[1100:6000])
+        assert (stream.skip(1), stream.read()) == (0, b"")
+        stream.close()
+
+    def test_a_file_that_shrinks_gives_nothing_more(
+        self, opened: Callable[[bytes], FileHandle], tmp_path: Path
+    ) -> None:
+        stream = whole(opened(self.DATA))
         assert stream.skip(5000) == 5000
         os.truncate(tmp_path / "f", 100)
         assert stream.skip(10) == 0
         assert stream.read() == b""
         stream.close()
 
-    def test_close_may_be_called_twice(self, opened: Callable[[bytes], int]) -> None:
-        fd = opened(b"")
-        stream = FileStream(fd, "f")
+    def test_close_may_be_called_twice(self, opened: Callable[[bytes], FileHandle]) -> None:
+        file = opened(b"")
+        fd, stream = file.fd, whole(file)
+        del file
         stream.close()
         stream.close()
+        assert stream.extent is None
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
 
 
-class TestReadChunks:
-    def test_closes_at_the_end(self, opened: Callable[[bytes], int]) -> None:
-        fd = opened(b"data")
-        assert list(read_chunks(fd, "f")) == [b"data"]
+class TestReadDescriptor:
+    def test_closes_at_the_end(self, opened: Callable[[bytes], FileHandle]) -> None:
+        file = opened(b"data")
+        fd, chunks = file.fd, read_descriptor(file, "f")
+        del file
+        assert list(chunks) == [b"data"]
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
 
-    def test_closes_when_stopped(self, opened: Callable[[bytes], int]) -> None:
-        fd = opened(b"data")
-        chunks = read_chunks(fd, "f")
+    def test_closes_when_stopped(self, opened: Callable[[bytes], FileHandle]) -> None:
+        file = opened(b"data")
+        fd, chunks = file.fd, read_descriptor(file, "f")
+        del file
         assert next(chunks) == b"data"
         ChunkStream(chunks).close()
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
 
     def test_errors_are_ours(self, tmp_path: Path) -> None:
-        fd = os.open(tmp_path, os.O_RDONLY)
+        file = FileHandle(os.open(tmp_path, os.O_RDONLY))
         with pytest.raises(LayerError, match="cannot read it: Is a directory"):
-            list(read_chunks(fd, "it"))
-        fd = os.open(tmp_path, os.O_RDONLY)
-        stream = FileStream(fd, "it")
+            list(read_descriptor(file, "it"))
+        stream = FileStream(Extent(file, 0, 1), "it")
         with pytest.raises(LayerError, match="cannot read it: Is a directory"):
             stream.read()
         stream.close()

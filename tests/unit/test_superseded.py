@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamerge.errors import FormatError
+from streamerge.options import Whiteouts
 from streamerge.rules.superseded import superseded_offsets
-from streamerge.rules.whiteout import Whiteouts
 from streamerge.streams import ChunkStream
 from streamerge.tar.reader import TarReader
 from tests.support.layers import Dialect, Layer

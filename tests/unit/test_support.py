@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from tests.support import model
 from tests.support.layers import Dialect, EntrySpec, Kind, Layer, parse_pax_time, pax_time
 from tests.support.strategies import mutated, stacks
 from tests.support.tree import Tree, content_of, differences, from_directory, from_tar, from_tar_file
+
+NeedTool = Callable[[str], str]
 
 EXPRESSIVE = (Dialect.USTAR, Dialect.GNU, Dialect.PAX)
 LONG = b"d" * 90 + b"/" + b"f" * 90
@@ -40,8 +42,6 @@ def sample() -> Layer:
 
 
 def lists(tool: str, data: bytes) -> list[bytes]:
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
     command = [tool, "-tf", "-", *(["--quoting-style=literal"] if tool == "tar" else [])]
     return subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout.splitlines()
 
@@ -52,7 +52,8 @@ def lists(tool: str, data: bytes) -> list[bytes]:
 @pytest.mark.parametrize("tool", ["tar", "bsdtar"])
 @pytest.mark.parametrize("prefix", [b"", b"./"])
 @pytest.mark.parametrize("dialect", EXPRESSIVE)
-def test_tools_list_what_was_built(tool: str, dialect: Dialect, prefix: bytes) -> None:
+def test_tools_list_what_was_built(tool: str, dialect: Dialect, prefix: bytes, need_tool: NeedTool) -> None:
+    need_tool(tool)
     names = [prefix + spec.path + b"/" * (spec.kind is Kind.DIR) for spec in sample().entries[1:]]
     assert lists(tool, sample().tar(dialect, prefix)) == [b"./", *names]
 
@@ -75,13 +76,9 @@ def test_tarfile_reads_what_was_built(dialect: Dialect, prefix: bytes) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("tool", ["tar", "bsdtar"])
 @pytest.mark.parametrize("dialect", EXPRESSIVE)
-def test_tools_extract_what_the_model_says(tool: str, dialect: Dialect, tmp_path: Path) -> None:
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
-    command = [tool, "-xpf", "-", "--numeric-owner", "-C", str(tmp_path)]
+def test_tools_extract_what_the_model_says(tool: str, dialect: Dialect, tmp_path: Path, need_tool: NeedTool) -> None:
+    command = [need_tool(tool), "-xpf", "-", "--numeric-owner", "-C", str(tmp_path)]
     done = subprocess.run(command, input=sample().tar(dialect), stderr=subprocess.PIPE)
-    if b"not permitted" in done.stderr:
-        pytest.skip("needs root")
     assert done.returncode == 0, done.stderr
     assert differences(model.merge([sample()]), _untimed(from_directory(tmp_path), model.merge([sample()]))) == []
 
@@ -169,6 +166,7 @@ def test_pax_times_are_exact(nanoseconds: int) -> None:
 # --- the strict reader ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), dialect=st.sampled_from(Dialect), prefix=st.sampled_from([b"", b"./"]))
 def test_a_merged_tree_survives_being_written_and_read(data: st.DataObject, dialect: Dialect, prefix: bytes) -> None:
@@ -382,6 +380,7 @@ def test_implicit_directories_take_the_metadata_still_in_view() -> None:
     assert model.merge([Layer().file(b"d"), Layer().whiteout(b"d/x")])[b"d"].kind is Kind.DIR
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), mode=st.sampled_from(["oci", "overlay", "any"]), dialect=st.sampled_from(Dialect))
 def test_valid_stacks_are_valid_and_can_be_written(data: st.DataObject, mode: str, dialect: Dialect) -> None:

@@ -76,6 +76,7 @@ def assert_round_trip(entry: Entry) -> None:
 
 
 class TestRoundTrips:
+    @pytest.mark.slow
     @given(st.sampled_from(list(Dialect)), st.data())
     def test_of_any_layer(self, dialect: Dialect, data: st.DataObject) -> None:
         (layer,) = data.draw(stacks(dialect=dialect, max_layers=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamerge.errors import FormatError, LayerError
-from streamerge.interfaces import Stream
+from streamerge.fileio import Extent, FileHandle
+from streamerge.interfaces import Run, Stream
 from streamerge.streams import ChunkStream
 from streamerge.tar.header import MAX_EXTENSION
 from streamerge.tar.reader import TarReader
@@ -33,7 +35,7 @@ SAMPLE = (
 )
 
 
-class SeekingStream:
+class SeekingStream(Stream):
     """A stream that passes over bytes without giving them, and counts what it gave."""
 
     seeks = True
@@ -134,6 +136,7 @@ class TestFed:
                 assert (entry.path, entry.offset, b"".join(reader.body())) == (path, offset, body)
 
 
+@pytest.mark.slow
 @given(stacks(max_layers=1), st.integers(1, 2000), st.integers(0, 3))
 def test_any_layer_in_any_chunks(layers: list[Layer], size: int, prefix: int) -> None:
     data = layers[0].tar(prefix=[b"", b"./", b"/", b".//"][prefix])
@@ -154,40 +157,70 @@ def test_bodies_come_in_pieces_of_the_chunks() -> None:
     assert max(len(piece) for piece in reader.body()) <= 1000
 
 
+def data_of(run: Run) -> bytes:
+    assert run.data is not None
+    return bytes(run.data)
+
+
+class InAFile(ChunkStream):
+    """A stream whose bytes lie in a file as well, from some position on."""
+
+    def __init__(self, chunks: Iterable[bytes], start: int, size: int) -> None:
+        super().__init__(chunks)
+        self._extent = Extent(FileHandle(os.open(os.devnull, os.O_RDONLY)), start, size)
+
+    @property
+    def extent(self) -> Extent:
+        return self._extent
+
+
 class TestPassOn:
     @pytest.mark.parametrize("size", [1, 100, 512, 5000])
     @pytest.mark.parametrize("missing", [0, 1, 300])
     def test_gives_all_and_makes_up_padding(self, size: int, missing: int) -> None:
         data = b"abc" * 400
         reader, written = TarReader(chunked(data[: len(data) - missing], size)), bytearray()
-        reader.pass_on(len(data), 300, lambda piece, _: written.extend(piece))
+        reader.pass_on(len(data), 300, lambda run: written.extend(data_of(run)))
         assert bytes(written) == data[: len(data) - missing] + bytes(missing)
 
     def test_but_no_more(self) -> None:
         reader, written = TarReader(chunked(b"abc" * 400, 7)), bytearray()
         with pytest.raises(LayerError, match="truncated"):
-            reader.pass_on(1511, 310, lambda piece, _: written.extend(piece))
+            reader.pass_on(1511, 310, lambda run: written.extend(data_of(run)))
 
     def test_tells_where_it_stands(self) -> None:
         data = bytes(range(256)) * 20
-        told: list[tuple[bytes, int]] = []
-        reader = TarReader(chunked(data, 700), offset=4096)
+        told: list[Run] = []
+        stream = InAFile(chunks(data, 700), 4096, len(data))
+        reader = TarReader(stream, extents=True)
         reader.skip(100)
-        reader.pass_on(3000, 0, lambda piece, at: told.append((bytes(piece), at)))
-        assert told == [(data[at - 4096 : at - 4096 + len(piece)], at) for piece, at in told]
-        assert b"".join(piece for piece, _ in told) == data[100:3100]
+        reader.pass_on(3000, 0, told.append)
+        for run in told:
+            assert run.extent is not None
+            assert run.extent.file is stream.extent.file
+            at = run.extent.start - 4096
+            assert data_of(run) == data[at : at + run.extent.size]
+        assert b"".join(map(data_of, told)) == data[100:3100]
+
+    @pytest.mark.parametrize("extents", [False, True])
+    def test_says_nothing_of_a_file_unless_there_is_one_and_it_is_asked(self, extents: bool) -> None:
+        told: list[Run] = []
+        data = b"abcd" * 100_000
+        stream = chunked(data, 1 << 16) if extents else InAFile(chunks(data, 1 << 16), 0, len(data))
+        TarReader(stream, extents=extents).pass_on(len(data), 0, told.append)
+        assert b"".join(map(data_of, told)) == data
+        assert {run.extent for run in told} == {None}
 
     @pytest.mark.parametrize("missing", [0, 200])
     def test_what_can_be_fetched_is_not_read(self, missing: int) -> None:
-        fetched: list[tuple[int, int]] = []
-        written = bytearray()
-        reader = TarReader(chunked(b"abcd" * 100_000, 1 << 16))
-        reader.fetch = lambda offset, size: fetched.append((offset, size))
+        runs: list[Run] = []
+        stream = InAFile(chunks(b"abcd" * 100_000, 1 << 16), 4096, 400_000)
+        reader = TarReader(stream, extents=True)
         reader.have(1000)
         reader.skip(1000)
-        reader.pass_on(399_000 + missing, 300, lambda piece, _: written.extend(piece))
-        assert fetched == [(1000, 399_000)]
-        assert written == bytes(missing)
+        reader.pass_on(399_000 + missing, 300, runs.append)
+        assert runs[0] == Run(None, Extent(stream.extent.file, 4096 + 1000, 399_000))
+        assert runs[1:] == ([Run(bytes(missing))] if missing else [])
         assert reader.offset == 400_000
 
 

@@ -44,35 +44,35 @@ class TestNode:
 
     def test_enter_makes_a_parent(self) -> None:
         root = Node()
-        child = root.enter_directory(b"a", 4)
+        child = root.enter(b"a", 4)
         assert (child.taken, child.sealed, child.parent, child.written) == (-1, -1, 4, False)
-        assert root.enter_directory(b"a", 2) is child
+        assert root.enter(b"a", 2) is child
         assert child.parent == 4
 
     def test_enter_notes_the_first_parent_of_a_listed_directory(self) -> None:
         root = Node()
         root.children[b"a"] = node = Node(taken=4)
-        assert root.enter_directory(b"a", 3) is node
+        assert root.enter(b"a", 3) is node
         assert (node.taken, node.parent) == (4, 3)
 
     def test_enter_below_a_leaf(self) -> None:
         root = Node()
         root.children[b"a"] = leaf(4, WRITTEN)
-        assert root.enter_directory(b"a", 3) is SEALED
+        assert root.enter(b"a", 3) is SEALED
         assert root.children[b"a"] == leaf(4, WRITTEN)
 
     def test_enter_below_a_whiteout_of_the_same_layer(self) -> None:
         root = Node()
         root.white_out(b"a", 4)
-        node = root.enter_directory(b"a", 4)
+        node = root.enter(b"a", 4)
         assert (node.taken, node.sealed, node.parent) == (4, 4, 4)
-        assert root.enter_directory(b"a", 3) is SEALED
+        assert root.enter(b"a", 3) is SEALED
 
     @pytest.mark.parametrize(("sealed", "seen"), [(5, False), (4, True), (3, True), (-1, True)])
     def test_enter_a_sealed_directory(self, sealed: int, seen: bool) -> None:
         root = Node()
         root.children[b"a"] = node = Node(taken=5, sealed=sealed)
-        assert root.enter_directory(b"a", 4) is (node if seen else SEALED)
+        assert root.enter(b"a", 4) is (node if seen else SEALED)
 
     def test_white_out(self) -> None:
         root = Node()
@@ -105,7 +105,7 @@ class TestDirectories:
     def test_deep(self) -> None:
         root = node = Node()
         for _ in range(1024):
-            node = node.enter_directory(b"d", 1)
+            node = node.enter(b"d", 1)
         paths = [path for path, _ in directories(root)]
         assert len(paths) == 1024
         assert all(len(one) < len(other) for one, other in pairwise(paths))
@@ -123,6 +123,7 @@ def decide_all(tree: MergedTree, view: LayerView, stream: Stream) -> None:
 class TestRandomLayers:
     """All invariants hold after every entry of random stacks, even if a layer is refused half way."""
 
+    @pytest.mark.slow
     @given(stacks(valid=False), st.booleans())
     def test_invariants(self, layers: list[Layer], any_order: bool) -> None:
         tree = MergedTree(any_order=any_order)
@@ -138,6 +139,7 @@ class TestRandomLayers:
         assert len(set(unlisted)) == len(unlisted)
         assert all(node.written for _, node in directories(tree.root))
 
+    @pytest.mark.slow
     @given(stacks(dialect=Dialect.GNU))
     def test_what_shows_is_what_the_trie_says(self, layers: list[Layer]) -> None:
         tree = MergedTree()

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streamerge.entry import Entry, Kind
 from streamerge.errors import FormatError
-from streamerge.rules.whiteout import OVERLAY_OPAQUE, Mark, Whiteouts, classify, strip_opaque
+from streamerge.options import Whiteouts
+from streamerge.rules.whiteout import OVERLAY_OPAQUE, Mark, classify, strip_opaque
 
 NULL = b"0000000\0" * 2
 XATTR = b"SCHILY.xattr."

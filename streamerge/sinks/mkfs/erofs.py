@@ -19,8 +19,13 @@ EROFS = Capabilities("erofs", XATTRS_AND_ACLS, fractions=True, earliest=-_FOREVE
 EROFS_TAR = replace(EROFS, sparse=False)
 
 
+_OPENS_PIPES = (1, 8, 7)
+"""The first version that opens a pipe at /dev/stdin. Older ones resolve the name, which fails ("No such file or
+directory"; erofs-utils 1.7 to 1.8.6, mkfs/main.c), but read standard input if no source is given."""
+
+
 class MkfsErofs(TreeReadingTool):
-    """``mkfs.erofs --tar=f IMAGE /dev/stdin``, or ``mkfs.erofs IMAGE TREE``."""
+    """``mkfs.erofs --tar=f IMAGE [/dev/stdin]``, or ``mkfs.erofs IMAGE TREE``."""
 
     name = "mkfs.erofs"
     package = "erofs-utils"
@@ -34,7 +39,8 @@ class MkfsErofs(TreeReadingTool):
 
     def tar_command(self, image: str, options: FilesystemOptions, summary: TreeSummary) -> Command:
         """The command that makes ``image`` from the tar on its standard input."""
-        return self._command(["--tar=f"], image, "/dev/stdin", options)
+        source = "/dev/stdin" if self.version >= _OPENS_PIPES else None
+        return self._command(["--tar=f"], image, source, options)
 
     def tree_capabilities(self, options: FilesystemOptions) -> Capabilities:
         """What an image made from a directory can store."""
@@ -58,14 +64,24 @@ class MkfsErofs(TreeReadingTool):
             capabilities = replace(capabilities, earliest=0, latest=_LATEST_SECOND)
         return replace(capabilities, lost_and_found=self.version >= (1, 6))
 
-    def _command(self, source_options: Sequence[str], image: str, source: str, options: FilesystemOptions) -> Command:
+    def _command(
+        self, source_options: Sequence[str], image: str, source: str | None, options: FilesystemOptions
+    ) -> Command:
         progress = options.console.progress
         fixed: Sequence[str] = ()
         environment = NO_EPOCH
         if options.time is not None:
             fixed, environment = self._fixed_time(options.time)
         quiet = [] if progress else ["-d0"] if self.version < (1, 5) else ["--quiet"]
-        argv = [self.path, *source_options, *quiet, *fixed, *options.arguments, image, source]
+        argv = [
+            self.path,
+            *source_options,
+            *quiet,
+            *fixed,
+            *options.arguments,
+            image,
+            *([source] if source is not None else []),
+        ]
         return Command(argv, environment, progress=progress)
 
     def _fixed_time(self, time: int) -> tuple[Sequence[str], Mapping[str, str | None]]:

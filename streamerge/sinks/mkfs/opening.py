@@ -9,9 +9,10 @@ from streamerge.errors import SinkError, UsageError, show
 from streamerge.interfaces import Sink
 from streamerge.sinks.directory.ownership import Ownership
 from streamerge.sinks.directory.sink import DirectorySink
+from streamerge.sinks.formats import FILESYSTEMS
 from streamerge.sinks.mkfs.commands import Command, RootDirectory, TreeSummary
 from streamerge.sinks.mkfs.image import ImageFile
-from streamerge.sinks.mkfs.options import FILESYSTEMS, NOTHING_FREE, FilesystemOptions
+from streamerge.sinks.mkfs.options import NOTHING_FREE, FilesystemOptions
 from streamerge.sinks.mkfs.pipe import PipePlan, TarToTool
 from streamerge.sinks.mkfs.registry import choose_tool
 from streamerge.sinks.mkfs.tools import MkfsTool, TreeReadingTool
@@ -57,7 +58,8 @@ def _check_owners(tool: MkfsTool, options: FilesystemOptions) -> None:
         return
     raise SinkError(
         f"{tool.name} {tool.version_text} cannot read tars, and only root can set the owners of files in a directory; "
-        f"run 'fakeroot streamerge …' or install a newer {tool.name}; to own all files yourself, use --no-same-owner"
+        f"run the program under fakeroot or install a newer {tool.name}",
+        setting="same_owner",
     )
 
 

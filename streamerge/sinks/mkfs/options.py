@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["FILESYSTEMS", "NOTHING_FREE", "Console", "FilesystemOptions", "Free"]
-
-FILESYSTEMS = ("squashfs", "erofs", "ext4")
+__all__ = ["NOTHING_FREE", "Console", "FilesystemOptions", "Free"]
 
 
 class Free(NamedTuple):

@@ -42,7 +42,7 @@ def _named_tool(filesystem: str, wanted: str) -> MkfsTool:
     tool_type = next((candidate for candidate in candidates if candidate.is_called(wanted)), None)
     if tool_type is None:
         names = " or ".join(candidate.name for candidate in candidates)
-        raise UsageError(f"--mkfs {shown} cannot make {filesystem} images; use {names}")
+        raise UsageError(f"{shown} cannot make {filesystem} images; use {names}")
     path = find_program(wanted)
     if path is None:
         raise SinkError(f"{shown} is not installed; {_install([tool_type])}")

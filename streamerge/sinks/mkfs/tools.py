@@ -144,5 +144,5 @@ def _version_of(path: str, option: str) -> Version:
     done = run_briefly([path, option])
     version = parse_version((done.stdout + b"\n" + done.stderr).decode(errors="replace"))
     if version is None:
-        raise SinkError(f"no version found in the output of '{path} {option}'; name another tool with --mkfs")
+        raise SinkError(f"no version found in the output of '{path} {option}'", setting="mkfs")
     return version
