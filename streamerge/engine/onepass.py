@@ -190,10 +190,10 @@ class OnePass:
         self.counts.written_bytes += entry.size
         limit = self._context.options.max_entries
         if limit is not None and self.counts.written >= limit:
-            raise LimitExceeded(f"the merged tree has more than {limit:,} entries, which is the limit")
+            raise LimitExceeded(f"the merged tree has more than the limit of {limit:,} entries")
         limit = self._context.options.max_bytes
         if limit is not None and self.counts.written_bytes > limit:
-            raise LimitExceeded(f"the merged tree has more than {limit:,} bytes, which is the limit")
+            raise LimitExceeded(f"the merged tree has more than the limit of {limit:,} bytes")
 
     # -- the epilogue ------------------------------------------------------------------------------
 

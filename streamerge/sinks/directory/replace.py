@@ -43,7 +43,7 @@ def check_destination(path: str, *, force: bool) -> None:
         if mounted:
             raise SinkError(f"'{show(os.fsencode(mounted[0]))}' is mounted in '{shown}'; unmount it first")
         if os.path.commonpath([path, _working_directory()]) == path:
-            raise SinkError(f"'{shown}' is in use as the working directory; change to another directory first")
+            raise SinkError(f"'{shown}' contains the working directory; change to another directory first")
         if not force and os.listdir(path):
             raise SinkError(f"the directory '{shown}' is not empty", setting="force")
     except OSError as error:
