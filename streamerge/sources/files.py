@@ -43,6 +43,8 @@ class LayerFile(Layer):
         if self._stamp not in (None, stamp):
             raise LayerError(f"{self.name} has changed while it was being merged")
         self._stamp = stamp
+        if not file.size:  # empty, or one of those below /proc that have bytes all the same
+            return decoded(ChunkStream(read_descriptor(file, self.path)))
         return decoded(FileStream(Extent(file, 0, file.size), self.path))
 
 

@@ -55,7 +55,7 @@ def one_layer(directory: Path, layer: Layer | None = None, name: str = "layer.ta
 
 
 class TestHelp:
-    @pytest.mark.skipif("STREAMERGE_TEST_INSTALLED" not in os.environ, reason="only tox expectations it")
+    @pytest.mark.skipif("STREAMERGE_TEST_INSTALLED" not in os.environ, reason="only tox expects it")
     def test_what_is_tested_is_installed(self) -> None:
         assert "site-packages" in Path(streamerge.__file__).parts
 
@@ -65,7 +65,15 @@ class TestHelp:
         assert done.err == ""
         text = done.out.decode()
         assert text.startswith("Usage: streamerge [OPTIONS] IMAGE|LAYERS...")
-        for word in ("base to newest", "--output", "--level", "--whiteouts", "--rescan", "--spool-memory", "--quiet"):
+        for word in (
+            "the base first and the newest last",
+            "--output",
+            "--level",
+            "--whiteouts",
+            "--rescan",
+            "--spool-memory",
+            "--quiet",
+        ):
             assert word in text
 
     def test_fits_a_terminal(self) -> None:

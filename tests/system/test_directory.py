@@ -361,7 +361,7 @@ def test_one_kind_of_id_mapped(owned: Path, shared: Path) -> None:
 def test_an_id_in_no_range_is_an_error_to_root(shared: Path, layer: Layer) -> None:
     path = write_layers([layer], shared)[0]
     done = run(path, "--uid-map", "0:100000:1", "--gid-map", "0:0:5000", "-o", f"{shared}/root/")
-    done.assert_failed("d", "no --uid-map or --gid-map range holds the id")
+    done.assert_failed("d", "no range of the id map contains the id")
     assert os.listdir(shared) == ["00.tar"]
 
 
@@ -638,11 +638,11 @@ LIMITED = [Layer().dir(b"d").file(b"d/a", bytes(1000)).file(b"d/b", bytes(24)).s
     ("options", "most"),
     [
         (("--max-entries", "5"), None),
-        (("--max-entries", "4"), "more than 4 entries"),
-        (("--max-entries", "0"), "more than 0 entries"),
+        (("--max-entries", "4"), "more than the limit of 4 entries"),
+        (("--max-entries", "0"), "more than the limit of 0 entries"),
         (("--max-bytes", "1K"), None),
-        (("--max-bytes", "1023"), "more than 1,023 bytes"),
-        (("--max-bytes", "0"), "more than 0 bytes"),
+        (("--max-bytes", "1023"), "more than the limit of 1,023 bytes"),
+        (("--max-bytes", "0"), "more than the limit of 0 bytes"),
     ],
 )
 def test_limits(tmp_path: Path, sink: str, options: tuple[str, str], most: str | None) -> None:
@@ -667,6 +667,6 @@ def test_limits_end_the_merge_before_more_is_written(tmp_path: Path) -> None:
     spec = EntrySpec(Kind.FILE, b"bomb", size=1 << 40)
     (tmp_path / "a.tar").write_bytes(Layer().entry(spec).tar(Dialect.GNU))
     run(tmp_path / "a.tar", "--max-bytes", "1G", "-o", f"{tmp_path}/root/").assert_failed(
-        "more than 1,073,741,824 bytes"
+        "more than the limit of 1,073,741,824 bytes"
     )
     assert os.listdir(tmp_path) == ["a.tar"]

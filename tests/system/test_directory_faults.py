@@ -219,7 +219,7 @@ def test_what_is_no_directory(where: Path, layer: Path, shared: Path, kind: str,
         (shared / "mine").write_text("mine")
         (where / "root").symlink_to(shared / "mine")
     before = tree.from_directory(where)
-    run(layer, *force, "--format", "dir", "-o", where / "root").assert_failed("is there and is no directory")
+    run(layer, *force, "--format", "dir", "-o", where / "root").assert_failed("exists and is not a directory")
     assert tree.from_directory(where) == before
 
 
@@ -268,7 +268,7 @@ def test_the_working_directory_is_not_replaced_under_ones_feet(
     inner = where / "inner" / "most"
     inner.mkdir(parents=True)
     done = run(layer, *force, "-o", name, cwd=inner)
-    done.assert_failed("is in use as the working directory")
+    done.assert_failed("contains the working directory")
     assert [str(path.relative_to(where)) for path in where.rglob("*")] == ["inner", "inner/most"]
 
 
@@ -319,9 +319,7 @@ def something_mounted(at: Path, shared: Path, *, bind: bool) -> Iterator[Path]:
 @pytest.mark.parametrize("force", [(), ("--force",)])
 def test_a_mount_point_is_not_replaced(where: Path, layer: Path, shared: Path, bind: bool, force: tuple[str]) -> None:
     with something_mounted(where / "ro ot\n", shared, bind=bind) as root:
-        run(layer, *force, "-o", root).assert_failed(
-            "is a mount point, which cannot be replaced; name a directory in it"
-        )
+        run(layer, *force, "-o", root).assert_failed("is a mount point and cannot be replaced; name a directory in it")
         run(layer, "--format", "dir", "-o", root / "below").assert_merged()
 
 
@@ -393,9 +391,7 @@ def test_an_error_of_the_last_step_leaves_nothing(where: Path, shared: Path, cal
 def test_a_time_that_no_system_can_hold(where: Path, shared: Path) -> None:
     """A directory's was a traceback."""
     for layer in (Layer().dir(b"d", records={b"mtime": b"9" * 20}), Layer().file(b"d", records={b"mtime": b"9" * 20})):
-        run(written(shared, layer), "-o", f"{where}/root/").assert_failed(
-            "d: its time is more than this system can hold"
-        )
+        run(written(shared, layer), "-o", f"{where}/root/").assert_failed("d: its time is out of range for this system")
         assert os.listdir(where) == []
 
 

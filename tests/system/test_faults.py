@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from streamerge.cli import main as cli
+from streamerge.cli import merge_command
 from streamerge.cli import terminal as progress
 from tests.support import tree
 from tests.support.command import UNCOUNTED, Done, end_soon, finished, run, shell, start
@@ -507,11 +508,11 @@ def test_too_little_memory(tmp_path: Path, output: Path, need_tool: NeedTool) ->
 def test_what_no_part_of_the_program_expects(call: Callable[..., Done], output: Path, layer: Path) -> None:
     """A module that cannot be loaded, say: with few descriptors it was a traceback."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "merge", raises(OSError(errno.EMFILE, "Too many open files", "module.py")))
-        call(layer, "-o", output).assert_failed("cannot go on: Too many open files")
-        patch.setattr(cli, "merge", raises(ImportError("module.so: cannot open shared object file")))
-        call(layer, "-o", output).assert_failed("cannot go on: module.so")
-        patch.setattr(cli, "merge", raises(MemoryError()))
+        patch.setattr(merge_command, "merge", raises(OSError(errno.EMFILE, "Too many open files", "module.py")))
+        call(layer, "-o", output).assert_failed("cannot continue: Too many open files")
+        patch.setattr(merge_command, "merge", raises(ImportError("module.so: cannot open shared object file")))
+        call(layer, "-o", output).assert_failed("cannot continue: module.so")
+        patch.setattr(merge_command, "merge", raises(MemoryError()))
         call(layer, "-o", output).assert_failed("not enough memory")
     assert_untouched(output)
 

@@ -396,14 +396,14 @@ def test_one_more_layer(layers: list[Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["-o", "x.tar", "--mkfs", "sqfstar"], ["--mkfs is for images"]),
-        (["-o", "x.tar", "--size", "5M"], ["--size is for images"]),
-        (["-o", "x.cpio", "--free", "5%"], ["--free is for images"]),
+        (["-o", "x.tar", "--mkfs", "sqfstar"], ["--mkfs has no effect on this output; it is for images"]),
+        (["-o", "x.tar", "--size", "5M"], ["--size has no effect on this output; it is for images"]),
+        (["-o", "x.cpio", "--free", "5%"], ["--free has no effect on this output; it is for images"]),
         (["-o", "x.squashfs", "--size", "5M"], ["size and free room are for ext4 only"]),
-        (["-o", "x.erofs", "--mkfs", "mke2fs"], ["--mkfs mke2fs cannot make erofs images; use mkfs.erofs"]),
-        (["-o", "x.squashfs", "--level", "5"], ["--level is for tars"]),
+        (["-o", "x.erofs", "--mkfs", "mke2fs"], ["mke2fs cannot make erofs images; use mkfs.erofs"]),
+        (["-o", "x.squashfs", "--level", "5"], ["--level has no effect on file system images"]),
         (["-o", "x.ext4", "--free", "99%"], ["0% to 95%"]),
-        (["-o", "-", "--format", "ext4"], ["cannot go to standard output"]),
+        (["-o", "-", "--format", "ext4"], ["cannot be written to standard output"]),
     ],
 )
 def test_usage_errors(layers: list[Path], tmp_path: Path, options: list[str], words: list[str]) -> None:

@@ -252,7 +252,9 @@ class TestCommandLine:
     def test_an_image_among_several_arguments(self, layout: Path, tmp_path: Path) -> None:
         (tmp_path / "a.tar").write_bytes(BASE.tar())
         for arguments in ((tmp_path / "a.tar", f"oci:{layout}"), (f"oci:{layout}", f"oci:{layout}")):
-            run(*arguments, "-o", tmp_path / "out").assert_usage_error("a whole image", "./oci:")
+            run(*arguments, "-o", tmp_path / "out").assert_usage_error(
+                "is an image and cannot be merged with others", "./oci:"
+            )
         run("docker://alpine", "-o", tmp_path / "out").assert_usage_error("skopeo copy docker://alpine oci:DIR")
 
     def test_files_named_as_references_and_subcommands(self, tmp_path: Path) -> None:
@@ -292,7 +294,7 @@ class TestCommandLine:
         path = oci_layout(*images, platform=True).write(tmp_path / "image")
         output = output_of(tmp_path, f"oci:{path}:v1", "--platform", "linux/riscv64")
         assert output == bare(tmp_path, images[1].tars)
-        run(path, "-o", tmp_path / "out", "--platform", "linux/mips").assert_failed("several images")
+        run(path, "-o", tmp_path / "out", "--platform", "linux/mips").assert_failed("holds 2 images; name one: ")
         run(path, "-o", tmp_path / "out", "--platform", "a/b/c/d").assert_failed("no platform")
         (tmp_path / "a.tar").write_bytes(BASE.tar())
         run(tmp_path / "a.tar", "-o", tmp_path / "out", "--platform", "x/y").assert_usage_error("--platform")
@@ -374,7 +376,7 @@ class TestInspect:
     def test_a_layer_is_no_image(self, tmp_path: Path) -> None:
         (tmp_path / "a.tar").write_bytes(BASE.tar())
         for command in ("inspect", "config"):
-            run(command, tmp_path / "a.tar").assert_failed("is no image")
+            run(command, tmp_path / "a.tar").assert_failed("is not an image")
             run(command).assert_usage_error("Missing argument")
 
     @pytest.mark.parametrize("command", ["inspect", "config"])

@@ -133,13 +133,13 @@ class TestShapes:
     def test_a_layer_is_no_image(self, layer: Layer, tmp_path: Path) -> None:
         path = tmp_path / "layer.tar"
         path.write_bytes(layer.tar())
-        with pytest.raises(ImageError, match="is no image"):
+        with pytest.raises(ImageError, match="is not an image"):
             open_image(str(path))
 
     def test_what_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ImageError, match="there is no"):
+        with pytest.raises(ImageError, match="nothing' does not exist"):
             open_image(str(tmp_path / "nothing"))
-        with pytest.raises(ImageError, match="is not there"):
+        with pytest.raises(ImageError, match="does not exist"):
             open_image(f"oci:{tmp_path}/nothing")
         with pytest.raises(ImageError, match="is a directory"):
             open_image(f"oci-archive:{tmp_path}")
@@ -180,7 +180,7 @@ class TestShapes:
 
     def test_a_history_of_another_length_is_left_out(self, tmp_path: Path) -> None:
         image = opened(oci_layout(GZIP.config_says(history=[{"created_by": "x"}])), tmp_path)
-        assert [layer.history for layer in image.layers] == ["", ""]
+        assert [layer.history for layer in image.layers] == [None, None]
 
 
 class TestArchivesOnPipes:
@@ -288,7 +288,7 @@ class TestWhich:
             found = packed(place, tmp_path, which, "docker-archive")
             assert str(found.config_digest) == digest_of(image.config)
         for which in ("", ":me/app", ":@3"):
-            with pytest.raises(ImageError, match=r"alpine:latest.*localhost/x:1, @2"):
+            with pytest.raises(ImageError, match=r": .*alpine:latest, .*localhost/x:1, .*:@2$"):
                 packed(place, tmp_path, which, "docker-archive")
 
 
@@ -487,7 +487,7 @@ class TestVerification:
 
     def test_diff_ids_that_are_too_few(self, tmp_path: Path) -> None:
         image = GZIP.config_says(rootfs={"diff_ids": [digest_of(GZIP.tars[0])]})
-        with pytest.raises(ImageError, match="2 layers, but its config 1 diff_ids"):
+        with pytest.raises(ImageError, match="lists 2 layers, but its config lists 1 diff_id"):
             opened(oci_layout(image), tmp_path)
         assert merged(open_image(f"oci:{tmp_path}/image", ImageOptions(verify=False))) == merge_tars(GZIP.tars)
 
@@ -591,7 +591,7 @@ class TestMediaTypes:
 
     def test_nothing_but_an_unknown_thing(self, tmp_path: Path) -> None:
         place = oci_layout().blob(b"{}").change("index.json", index_of([descriptor(b"{}", "application/x")]))
-        with pytest.raises(UnsupportedMediaType, match="application/x, which is no image"):
+        with pytest.raises(UnsupportedMediaType, match="has the media type application/x, not that of an image"):
             opened(place, tmp_path)
 
     def test_an_empty_index(self, tmp_path: Path) -> None:
@@ -629,7 +629,10 @@ class TestHostile:
         place = oci_layout(GZIP).change("index.json", index_of([*many, *GZIP.named("it").described()]))
         with limits(seconds=0.5):
             assert str(opened(place, tmp_path, ":it").digest) == digest_of(GZIP.manifest)
-        with limits(seconds=0.5), pytest.raises(ImageError, match=r"v0, v1, .* and 9,981 more"):
+        with (
+            limits(seconds=0.5),
+            pytest.raises(ImageError, match=r"holds 10,001 images; name one: .*:v0, .*:v1, .* and 9,981 more"),
+        ):
             open_image(f"oci:{tmp_path}/image")
 
     @pytest.mark.parametrize("transport", ["docker-archive", "dir"])
