@@ -1,4 +1,4 @@
-"""The model against the kernel: what an overlay shows is what merged means (DESIGN, section 3)."""
+"""The model against the kernel: what an overlay shows is what merged means."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One layer, read on its own: what DESIGN says about names and repeats, before any merging.
+"""One layer, read on its own: what docs/semantics.md says about names and repeats, before any merging.
 
-Both oracles start here. What is decided in this module is what no kernel can be asked, for a directory
-holds each name once and knows no whiteouts; what layers mean *together* is left to the oracles.
+Both oracles start here. This module decides what no kernel can be asked, since a directory holds each name once and
+knows no whiteouts. What layers mean *together* is left to the oracles.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The in-memory oracle: DESIGN section 3, oldest layer first, as plainly as can be.
+"""The in-memory oracle: the rules of docs/semantics.md, applied oldest layer first, as simply as possible.
 
-The view is a dict of all that shows. A layer's whiteouts act on it, then the layer's own entries are
-laid over it. Nothing here is clever, and nothing is shared with the program that goes the other way.
+The view is a dict of everything that shows. A layer's whiteouts are applied to it, then the layer's own entries are
+laid over it. It shares nothing with the program, which goes the other way.
 """
 
 from __future__ import annotations

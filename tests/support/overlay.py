@@ -1,14 +1,14 @@
 """The kernel oracle: each layer in a directory of its own, stacked by overlayfs, and looked at.
 
-Layers are unpacked as containerd's overlayfs snapshotter, Docker and Podman do it: whiteouts become
-character devices 0:0, opaque directories get ``trusted.overlay.opaque``. What a name means *within* its
-layer is read by :mod:`tests.support.changeset`; what layers mean *together* the kernel says: also where
-an implicit directory's metadata, or the target of a link to an older layer, is to be found.
+Layers are unpacked as containerd's overlayfs snapshotter, Docker and Podman do it: whiteouts become character devices
+0:0, opaque directories get ``trusted.overlay.opaque``. :mod:`tests.support.changeset` reads what a name means *within*
+its layer. The kernel says what layers mean *together*, including where to find an implicit directory's metadata and the
+target of a link to an older layer.
 
-Two things runtimes do are not imitated. They copy a link's older target up, so that its group of hard
-links falls apart; DESIGN rule 6 keeps the group, and so do we, by linking to the inode in the older
-layer's directory. And the kernel ignores the opaque mark of a layer's root directory, so that we leave
-the older layers out of the stack ourselves. Character devices 0:0 are whiteouts here, whoever made them.
+Two things that runtimes do are not imitated. They copy a link's older target up, which splits its group of hard links;
+rule 6 of docs/semantics.md keeps the group, and so does this module, by linking to the inode in the older layer's
+directory. The kernel ignores the opaque mark of a layer's root directory, so this module leaves the older layers out of
+the stack. Every character device 0:0 is a whiteout here.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def _member(file: BinaryIO, block: bytes, records: Records) -> Member:
 
 
 def _path(block: bytes) -> bytes:
-    """Only POSIX magic expectations a prefix: in GNU headers that field holds times and sparse maps."""
+    """Only POSIX magic announces a prefix: in GNU headers that field holds times and sparse maps."""
     name, prefix = _until_nul(block[:100]), _until_nul(block[345:500])
     return prefix + b"/" + name if prefix and block[257:263] == b"ustar\0" else name
 

@@ -77,7 +77,7 @@ def grouped(nodes: dict[bytes, tuple[Node, object]]) -> Tree:
 
 
 def from_tar(data: bytes) -> Tree:
-    """The tree a tar makes; asserts every expected of DESIGN section 4 on the way."""
+    """Return the tree that a tar makes; assert on the way what every output guarantees."""
     return _from_members(members(io.BytesIO(data)))
 
 

@@ -194,7 +194,7 @@ def test_an_old_tree_that_cannot_be_removed_is_no_error(where: Path, layer: Path
     (where / "root").chmod(0o777)
     os.chown(where / "root", NOBODY.uid, NOBODY.gid)
     done = run_as(NOBODY, layer, "--force", "-o", f"{where}/root/").assert_merged()
-    assert f"what was in '{where}/root' before is left in '{where}/.root.partial-" in done.err
+    assert f"the old content of '{where}/root' is left in '{where}/.root.partial-" in done.err
     assert os.listdir(where / "root") == ["d"]
 
 

@@ -295,7 +295,7 @@ class TestCommandLine:
         output = output_of(tmp_path, f"oci:{path}:v1", "--platform", "linux/riscv64")
         assert output == bare(tmp_path, images[1].tars)
         run(path, "-o", tmp_path / "out", "--platform", "linux/mips").assert_failed("holds 2 images; name one: ")
-        run(path, "-o", tmp_path / "out", "--platform", "a/b/c/d").assert_failed("no platform")
+        run(path, "-o", tmp_path / "out", "--platform", "a/b/c/d").assert_failed("is not a platform")
         (tmp_path / "a.tar").write_bytes(BASE.tar())
         run(tmp_path / "a.tar", "-o", tmp_path / "out", "--platform", "x/y").assert_usage_error("--platform")
 

@@ -180,7 +180,7 @@ def test_a_merged_tree_survives_being_written_and_read(data: st.DataObject, dial
 
 
 def written_out(tree: Tree) -> Layer:
-    """A tree as one layer in the order that DESIGN section 4 expectations; contents must be short."""
+    """Return a tree as one layer, in the order that every output guarantees; contents must be short."""
     layer = Layer()
     for path, node in sorted(tree.items()):
         if node.group not in (path, b""):

@@ -55,7 +55,7 @@ def test_an_id_in_no_range() -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "a:b:c", "0:1:2:3", "0:-1:1", "0::1", "0:1:٣", " 0:1:1", "0:1:1 "])
 def test_what_is_no_map(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a range of ids.*CONTAINER:HOST:SIZE"):
+    with pytest.raises(click.BadParameter, match=r"is not a range of ids.*CONTAINER:HOST:SIZE"):
         id_map(CONTEXT, OPTION, (text,))
 
 
