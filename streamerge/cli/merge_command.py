@@ -117,7 +117,8 @@ its target. The output appears only when it is complete. The same layers always 
 @click.option(
     "--same-owner/--no-same-owner",
     default=None,
-    help="Give the files in a directory the image's owners, or own them all yourself. [default: the image's for root]",
+    help="Give the files in a directory the owners from the image (default for root), or own all of them yourself "
+    "(default for others).",
 )
 @click.option(
     "--uid-map",

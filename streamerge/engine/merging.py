@@ -60,15 +60,15 @@ def _merge(context: MergeContext, sink: Sink) -> Report:
     if needs_preview(sink):
         from streamerge.engine.preview import MergePreview  # few sinks need it
 
-        sink.prepare(MergePreview(context, _run_passes))
-    one_pass = _run_passes(context, sink)
+        sink.prepare(MergePreview(context, _make_passes))
+    one_pass = _make_passes(context, sink)
     context.notify(OutputFlushing())
     sink.finish()
     counts, seconds = one_pass.counts, time.monotonic() - start
     return Report(len(context.layers), counts.written, counts.hidden, counts.hidden_bytes, one_pass.promoted, seconds)
 
 
-def _run_passes(context: MergeContext, sink: Sink) -> OnePass:
+def _make_passes(context: MergeContext, sink: Sink) -> OnePass:
     """Merge into a sink, and return the successful pass.
 
     If a layer repeats a path, read its headers first and merge again; if that happens again, read those of all layers.
@@ -81,7 +81,7 @@ def _run_passes(context: MergeContext, sink: Sink) -> OnePass:
     while True:
         one_pass = OnePass(context, sink)
         try:
-            one_pass.run()
+            one_pass.merge_layers()
         except RepeatedPath as error:
             if Takes.RESTART not in sink.takes or not all(layer.reopenable for layer in context.layers):
                 error.problem += "; a pipe cannot be rewound"

@@ -61,7 +61,7 @@ class OnePass:
             excluded=_exclude(options.exclude),
         )
 
-    def run(self) -> None:
+    def merge_layers(self) -> None:
         """Read all layers, newest first, and write the entries that show. Raises StreamergeError with its layer."""
         context = self._context
         context.notify(MergeStarted(len(context.layers), self.counts))

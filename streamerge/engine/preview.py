@@ -16,13 +16,13 @@ __all__ = ["MergePreview"]
 class MergePreview(Preview):
     """A preview of the merge of ``context``.
 
-    Layers from pipes are spooled, and replaced in the context. ``run_passes`` merges into a sink without finishing it.
+    Layers from pipes are spooled, and replaced in the context. ``make_passes`` merges into a sink without finishing it.
     The superseded offsets that it finds stay in the context, so that the merge itself makes the same decisions.
     """
 
-    def __init__(self, context: MergeContext, run_passes: Callable[[MergeContext, Sink], object]) -> None:
+    def __init__(self, context: MergeContext, make_passes: Callable[[MergeContext, Sink], object]) -> None:
         self._context = context
-        self._run_passes = run_passes
+        self._make_passes = make_passes
 
     def root(self) -> Entry | None:
         """Return the root directory's entry if it is the first of its layer, which is nearly always so."""
@@ -38,7 +38,7 @@ class MergePreview(Preview):
         self._make_reopenable()
         spool = self._context.spool
         end = spool.end
-        self._run_passes(self._context.unobserved(), sink)
+        self._make_passes(self._context.unobserved(), sink)
         spool.cut(end)
 
     def _make_reopenable(self) -> None:

@@ -131,17 +131,17 @@ class Pool:
         file = self._remember(handle)
         job = _FetchJob(file, array("Q", extents), size, to)
         if not self._workers and (size < ENOUGH or not self._start()):
-            self._run(job)
+            self._run_job(job)
             return
         self._fetch_jobs.append(job)
         self._hand_out()
         while self._fetch_jobs and self._fetch_jobs[0].file.number <= file.number - self._max_files:
-            self._run(self._fetch_jobs.popleft())
+            self._run_job(self._fetch_jobs.popleft())
 
     def wait(self) -> None:
         """Return when all work is done."""
         while self._fetch_jobs:
-            self._run(self._fetch_jobs.popleft())
+            self._run_job(self._fetch_jobs.popleft())
             self._hand_out()
         for worker in self._workers:
             worker.wait(self.check)
@@ -190,8 +190,8 @@ class Pool:
             while self._fetch_jobs and worker.has_time():
                 worker.fetch(self._fetch_jobs.popleft())
 
-    def _run(self, job: _FetchJob) -> None:
-        """Do a job in this process."""
+    def _run_job(self, job: _FetchJob) -> None:
+        """Process a job in this process."""
         self.check()
         self._work.fetch(job.file.handle.fd, job.extents, job.to, self.check)
         job.file.check()

@@ -145,11 +145,11 @@ class ReadAhead:
 
 
 class _Stopped(Exception):
-    """The merge is over; the thread ends."""
+    """Raised in the thread when the stream was closed, to end it."""
 
 
 class ThreadStream(Chunks):
-    """The chunks of what ``opening`` opens, read in a thread, at most ``budget`` bytes and a chunk ahead.
+    """A stream that a thread opens with ``opening`` and reads, at most ``budget`` bytes and a chunk ahead.
 
     Decoders release the interpreter lock, so decoding and merging partly overlap on two cores. The thread is a daemon,
     because nothing can wake it from a pipe that never ends. Raises what the stream raises.
@@ -165,7 +165,7 @@ class ThreadStream(Chunks):
         self._queued = 0
         self._stopped = False
         self._change = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="streamerge-read-ahead", daemon=True)
+        self._thread = threading.Thread(target=self._read_all, name="streamerge-read-ahead", daemon=True)
         self._thread.start()
 
     @property
@@ -180,7 +180,7 @@ class ThreadStream(Chunks):
                 if not self._change.wait(None if self._check is no_check else _CHECK_INTERVAL):
                     self._check()
             item = self._queue[0]
-            if item:  # the end stays where it is
+            if item:  # the empty chunk at the end stays in the queue
                 self._queue.popleft()
             if isinstance(item, BaseException):
                 raise item
@@ -198,7 +198,7 @@ class ThreadStream(Chunks):
         """Return how many stored bytes the thread has read."""
         return self._stream.stored() if self._stream is not None else None
 
-    def _run(self) -> None:
+    def _read_all(self) -> None:
         try:
             with contextlib.closing(self._opening()) as stream:
                 self._stream = stream

@@ -85,7 +85,8 @@ class CpioSink(AbortOnExit, FileByFileSink, PreviewSink):
             else:
                 self._add(entry, body)
         except SinkError as error:
-            raise error.at(path=entry.path) from error.__cause__
+            error.at(path=entry.path)
+            raise
 
     def restart(self) -> None:
         """Drop everything written so far."""

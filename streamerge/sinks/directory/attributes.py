@@ -6,6 +6,7 @@ the mode, and the access ACL, whose mask a change of mode would change (acl(5)).
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 from collections import Counter
@@ -20,14 +21,23 @@ __all__ = ["Attributes", "CreatePlan"]
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 _NAMESPACES = (b"user", b"trusted", b"security", b"system")
 _ACCESS = b"system.posix_acl_access"
-_UNMAPPED = (-1, -1)
+
+
+class NoOwner(enum.Enum):
+    """Why a file has no owner to set."""
+
+    UNMAPPED = "no range of the id map contains its owner"
+
+
+Owner = tuple[int, int] | NoOwner
+"""User and group id."""
 
 
 class CreatePlan(NamedTuple):
     """How to give a new file its mode and owner: the mode to create it with, and what to set later; None: nothing."""
 
     create: int
-    owner: tuple[int, int] | None
+    owner: Owner | None
     mode: int | None
 
 
@@ -69,9 +79,9 @@ class Attributes:
             self._set_xattr(target, _ACCESS, data.xattrs[_ACCESS], follow=True)
         os.utime(target, ns=(data.mtime, data.mtime))
 
-    def own(self, target: int | bytes, owner: tuple[int, int], *, parent: int | None = None) -> None:
+    def own(self, target: int | bytes, owner: Owner, *, parent: int | None = None) -> None:
         """Set a file's owner, if that is allowed."""
-        if owner == _UNMAPPED:
+        if isinstance(owner, NoOwner):
             self.refused["owners"] += 1
             return
         try:
@@ -93,7 +103,7 @@ class Attributes:
             raise error
         self.refused[kind] += 1
 
-    def _owner(self, uid: int, gid: int) -> tuple[int, int] | None:
+    def _owner(self, uid: int, gid: int) -> Owner | None:
         """Return the owner to set; None if a new file already has it."""
         ownership = self._ownership
         if not ownership.same_owner and not ownership.uids.ranges and not ownership.gids.ranges:
@@ -103,7 +113,7 @@ class Attributes:
         except SinkError:
             if not self._may_refuse_owner:
                 raise
-            return _UNMAPPED
+            return NoOwner.UNMAPPED
         return None if owner == (self._uid, self._gid) else owner
 
     def _refuse_owner(self, error: OSError) -> None:
