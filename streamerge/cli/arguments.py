@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamerge.errors import UsageError
+
 if TYPE_CHECKING:
     from streamerge.sinks.directory.ownership import IdMap
     from streamerge.sinks.mkfs.options import Free
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["free", "id_map", "patterns", "reproducible_time", "size", "source_date_epoch"]
 
 _MOST_FREE = 95
+_LEAST_FREE = 4096  # a block of an ext4
 _IDS = (1 << 32) - 1  # the last one means "do not change" to chown(2)
 
 
@@ -31,6 +34,8 @@ def free(text: str) -> Free:
     """Return the free space of a file system: a share, such as 20%, or a number of bytes."""
     from streamerge.sinks.mkfs.options import Free
 
+    if text.isdigit() and 0 < int(text) < _LEAST_FREE:
+        raise click.BadParameter(f"{text} bytes are less than a block; write {text}% or {text}M")
     if not text.endswith("%"):
         return Free(bytes=size(text))
     digits = text.removesuffix("%")
@@ -48,8 +53,6 @@ def id_map(_context: click.Context, _option: click.Parameter, texts: tuple[str, 
     ranges = []
     for text in texts:
         numbers = text.split(":")
-        if len(numbers) == 2:
-            numbers.append("1")
         if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
             raise click.BadParameter(f"'{text}' is not a range of ids; write three numbers, CONTAINER:HOST:SIZE")
         inside, outside, count = (int(number[:20]) for number in numbers)
@@ -66,7 +69,7 @@ def patterns(_context: click.Context, _option: click.Parameter, texts: tuple[str
 
         try:
             Exclude(texts)
-        except ValueError as error:
+        except UsageError as error:
             raise click.BadParameter(str(error)) from error
     return texts
 

@@ -38,8 +38,8 @@ class FilesystemCommand(click.Command):
 
     def _makes_filesystem(self, ctx: click.Context, args: list[str]) -> bool:
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
-        output = given.get("output")
-        form = given.get("form") or (format_of(output) if isinstance(output, str) else None)
+        outputs = given.get("outputs")
+        form = given.get("form") or (format_of(outputs[-1]) if outputs else None)
         return form in FILESYSTEMS
 
 

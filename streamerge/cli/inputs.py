@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -44,7 +45,9 @@ def open_input(arguments: Sequence[str], *, platform: str | None, verify: bool, 
                 raise click.UsageError(
                     f"'{argument}' is an image and cannot be merged with others; for a file, write './{argument}'"
                 )
-        return Input(_only_layers(arguments, platform), arguments)
+        layers = _only_layers(arguments, platform)
+        _check_order(arguments, warn)
+        return Input(layers, arguments)
     from streamerge.sources.image import ImageOptions  # takes 20 ms; layers do not need it
     from streamerge.sources.opening import find_image
 
@@ -54,6 +57,20 @@ def open_input(arguments: Sequence[str], *, platform: str | None, verify: bool, 
     image.check()
     named = references[0]
     return Input(image.layers, [named.path if named is not None else arguments[0]], image, bare=named is None)
+
+
+def _check_order(paths: Sequence[str], warn: Callable[[str], None]) -> None:
+    """Warn about layers in the order of a shell's glob if their numbers say another one: l1 l10 l2."""
+    meant = sorted(paths, key=_natural)
+    if list(paths) == sorted(paths) and meant != list(paths):
+        names = " ".join(os.path.basename(path) for path in meant)
+        warn(f"the layers are in alphabetical order, not in the order of their numbers, which would be {_shown(names)}")
+
+
+def _natural(path: str) -> list[tuple[bool, int, str]]:
+    """Return a sort key in which numbers count as numbers, before text."""
+    parts = re.split(r"([0-9]+)", path)
+    return [(False, int(part), part) if part.isdigit() else (True, 0, part) for part in parts]
 
 
 def _parsed(argument: str) -> Reference | None:

@@ -23,6 +23,7 @@ from streamerge.sinks.formats import FORMATS, format_of
 from streamerge.sinks.opening import SinkOptions, open_sink
 from streamerge.sinks.output import is_fifo
 from streamerge.sources.files import layer_files
+from streamerge.sources.reference import Transport
 
 if TYPE_CHECKING:
     from streamerge.sinks.directory.ownership import Ownership
@@ -68,12 +69,14 @@ its target. The output appears only when it is complete. The same layers always 
 @click.option(
     "-o",
     "--output",
+    "outputs",
     required=True,
+    multiple=True,
     metavar="FILE|DIR/",
     help="Where to write the merged root filesystem. A name that ends in '/', or an existing directory, is a "
     "directory; '-' is standard output. The suffix sets the format: .tar.gz, .tgz, .tar.zst, .tar.lz4, .tar.xz "
     "or .tar.bz2 for a compressed tar; .squashfs, .erofs or .ext4 for a file system image; .cpio, .cpio.gz, "
-    ".cpio.zst, .cpio.lz4 or .cpio.xz for an initramfs. Anything else is a plain tar.",
+    ".cpio.zst, .cpio.lz4 or .cpio.xz for an initramfs. A name without a suffix is a plain tar.",
 )
 @click.option(
     "--format",
@@ -177,6 +180,7 @@ its target. The output appears only when it is complete. The same layers always 
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def merge_command(**given: Any) -> None:
     """Merge layers; see _HELP."""
+    given["output"] = _only_output(given["outputs"])
     options = Options(
         whiteouts=Whiteouts(given["whiteouts"]),
         rescan=given["rescan"],
@@ -189,15 +193,13 @@ def merge_command(**given: Any) -> None:
         max_bytes=given["max_bytes"],
     )
 
-    def warn(text: str) -> None:
-        terminal.warn(text)
-
-    source = open_input(given["layers"], platform=given["platform"], verify=not given["no_verify"], warn=warn)
+    terminal = Terminal(quiet=given["quiet"])
+    source = open_input(given["layers"], platform=given["platform"], verify=not given["no_verify"], warn=terminal.warn)
     layers = ImageLayers((*source.layers, *layer_files(given["add"])))
     for line in recognised(source) if given["verbose"] else ():
         click.echo(f"streamerge: {line}", err=True)
     with (
-        Terminal(len(layers), quiet=given["quiet"]) as terminal,
+        terminal,
         config_output(given["config_out"], source, given["output"]),
         undone_on_error(
             lambda: _open_sink(given, [*source.paths, *given["add"]], terminal),
@@ -210,11 +212,29 @@ def merge_command(**given: Any) -> None:
         click.echo(summary(report), err=True)
 
 
+def _only_output(outputs: Sequence[str]) -> str:
+    if len(outputs) > 1:
+        raise click.UsageError(f"-o is given {len(outputs)} times; a merge has one output")
+    (output,) = outputs
+    if any(output.startswith(f"{transport.value}:") for transport in Transport):
+        raise click.UsageError(
+            f"'{output}' is the name of an image, which cannot be written; for a file, write './{output}'"
+        )
+    return output
+
+
+def _format(output: str) -> str:
+    form = format_of(output)
+    if form is None:
+        raise click.UsageError(f"the suffix of '{output}' is not known; name the format with --format")
+    return form
+
+
 def _open_sink(given: dict[str, Any], inputs: Sequence[str], terminal: Terminal) -> Sink:
     output = given["output"]
     if not output:
         raise click.UsageError("the output's name is empty; name a file, a directory or '-'")
-    form = given["form"] or format_of(output)
+    form = given["form"] or _format(output)
     if output == "-" and form not in ("tar", "cpio"):
         what = "a directory" if form == "dir" else f"an image of {form}"
         raise click.UsageError(f"{what} cannot be written to standard output; name a file or directory")

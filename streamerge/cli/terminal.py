@@ -19,8 +19,8 @@ _MAX_WARNINGS = 20
 class Terminal(Observer):
     """Shows warnings on stderr, and progress if stderr is a terminal. A context manager."""
 
-    def __init__(self, layers: int, *, quiet: bool = False) -> None:
-        self._layers = layers
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._layers = 0
         self._names: dict[int, str] = {}
         self._quiet = quiet
         self._warnings = 0
@@ -50,6 +50,9 @@ class Terminal(Observer):
         """Show an event: warnings and progress."""
         if isinstance(event, MergeStarted):
             self._counts = event.counts
+            self._layers = event.layers
+            if self._progress is not None and self._task is not None:
+                self._progress.update(self._task, total=event.layers)
         elif isinstance(event, LayerStarted):
             self._names[event.layer] = event.name
             if self._progress is not None and self._task is not None:

@@ -67,6 +67,11 @@ _SUFFIXES = {
     ".tar.lz4": Codec.LZ4,
     ".tar.xz": Codec.XZ,
     ".tar.bz2": Codec.BZIP2,
+    ".tzst": Codec.ZSTD,
+    ".tar.zstd": Codec.ZSTD,
+    ".txz": Codec.XZ,
+    ".tbz2": Codec.BZIP2,
+    ".wsl": Codec.GZIP,  # a distribution for wsl --install
 }
 
 

@@ -75,6 +75,8 @@ class OnePass:
             streams = ahead.streams()
             for index in newest_first:
                 context.notify(LayerStarted(index, layers[-1 - index].name, layers[-1 - index].size))
+                if layers[-1 - index].size == 0:
+                    context.notify(Warned(index, None, "the file is empty; it adds nothing"))
                 with context.locating(index):
                     self._read_layer(index, context.observed(index, next(streams)))
                 context.notify(LayerFinished(index))

@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from streamerge.errors import UsageError
+
 __all__ = ["Exclude"]
 
 
 class Exclude:
     """Tells whether a path is excluded: it or a directory above it matches (gitignore(5), "PATTERN FORMAT").
 
-    Names that are not UTF-8 are matched as decoded with ``surrogateescape``. Raises ValueError for an invalid
+    Names that are not UTF-8 are matched as decoded with ``surrogateescape``. Raises UsageError for an invalid
     pattern. Memory: one answer for each directory asked about.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
         from pathspec import GitIgnoreSpec  # 15 ms that few merges need
 
-        compiled = GitIgnoreSpec.from_lines(map(_inside, patterns)).patterns
+        try:
+            compiled = GitIgnoreSpec.from_lines(map(_inside, patterns)).patterns
+        except ValueError as error:
+            raise UsageError(f"a pattern to exclude is not valid: {error}") from error
         rules = [(rule.regex, rule.include) for rule in compiled if rule.regex is not None and rule.include is not None]
         self._rules: list[tuple[re.Pattern[str], bool]] = rules[::-1]
         self._directories: dict[bytes, bool] = {b"": False}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from streamerge.codecs import Codec, codec_for_suffix
+
 __all__ = ["FILESYSTEMS", "FORMATS", "format_of"]
 
 FILESYSTEMS = ("squashfs", "erofs", "ext4")
@@ -11,19 +13,35 @@ FILESYSTEMS = ("squashfs", "erofs", "ext4")
 
 FORMATS = ("tar", "dir", "cpio", *FILESYSTEMS)
 
-_SUFFIXES = {".cpio": "cpio", ".squashfs": "squashfs", ".sqfs": "squashfs", ".erofs": "erofs", ".ext4": "ext4"}
+_SUFFIXES = {
+    ".tar": "tar",
+    ".cpio": "cpio",
+    ".squashfs": "squashfs",
+    ".sqfs": "squashfs",
+    ".sfs": "squashfs",
+    ".sqsh": "squashfs",
+    ".erofs": "erofs",
+    ".ext4": "ext4",
+}
 _CPIO_SUFFIXES = (".cpio.gz", ".cpio.zst", ".cpio.lz4", ".cpio.xz")
 
 
-def format_of(output: str) -> str:
-    """Return the format for an output's name: ``dir`` for a final slash or a directory, else by suffix, else tar.
+def format_of(output: str) -> str | None:
+    """Return the format for an output's name: by its suffix, a tar if it has none; None for an unknown suffix.
 
-    >>> format_of("root.erofs"), format_of("initramfs.cpio.zst"), format_of("rootfs.tar.gz")
-    ('erofs', 'cpio', 'tar')
+    A final slash or a directory means ``dir``. A FIFO or a device takes a tar, whatever it is called.
+
+    >>> format_of("root.erofs"), format_of("initramfs.cpio.zst"), format_of("rootfs.tar.gz"), format_of("disk.img")
+    ('erofs', 'cpio', 'tar', None)
     """
     if output.endswith(os.sep) or os.path.isdir(output):
         return "dir"
-    lower = output.lower()
+    if os.path.exists(output) and not os.path.isfile(output):
+        return "tar"
+    lower = os.path.basename(output).lower()
     if lower.endswith(_CPIO_SUFFIXES):
         return "cpio"
-    return _SUFFIXES.get(os.path.splitext(lower)[1], "tar")
+    suffix = os.path.splitext(lower)[1]
+    if not suffix or codec_for_suffix(lower) is not Codec.NONE:
+        return "tar"
+    return _SUFFIXES.get(suffix)

@@ -58,7 +58,10 @@ class LayerPipe(Layer):
     def open(self) -> Stream:
         """Return the decoded stream. Raises LayerError."""
         file = FileHandle(_standard_input() if self.path == "-" else _open(self.path))
-        return decoded(ChunkStream(read_descriptor(file, self.name)))
+        raw = ChunkStream(read_descriptor(file, self.name))
+        if not raw.peek(1):
+            raise LayerError("nothing came through the pipe; the command that writes to it may have failed")
+        return decoded(raw)
 
 
 class LayerFileObject(Layer):

@@ -24,8 +24,16 @@ _MACHINES = {
 }
 """The kernel's name of a machine -> Go's architecture and variant. Other machines have the same name in both."""
 
-_ALIASES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
-"""Other common names of architectures."""
+_ALIASES: dict[str, tuple[str, str | None]] = {
+    "x86_64": ("amd64", None),
+    "x86-64": ("amd64", None),
+    "aarch64": ("arm64", None),
+    "i386": ("386", None),
+    "i686": ("386", None),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+"""Other common names of architectures -> Go's architecture and variant."""
 
 _VARIANTS = {
     "arm": ("v8", "v7", "v6", "v5"),
@@ -46,18 +54,28 @@ def this_machine() -> Platform:
 
 
 def parse_platform(text: str) -> Platform:
-    """Return the platform in ``os/arch[/variant]``, or Linux on a single architecture. Raises ImageError.
+    """Return the platform in ``os/arch[/variant]``, Linux on an architecture, or ``linux`` on this machine's.
 
-    >>> print(parse_platform("linux/arm/v7"), parse_platform("aarch64"))
-    linux/arm/v7 linux/arm64
+    Raises ImageError.
+
+    >>> print(parse_platform("linux/arm/v7"), parse_platform("aarch64"), parse_platform("arm/7"))
+    linux/arm/v7 linux/arm64 linux/arm/v7
     """
+    if text.lower() == "linux":
+        return this_machine()
+    first = text.partition("/")[0].lower()
+    if first in _VARIANTS or first in _ALIASES:
+        text = f"linux/{text}"
     parts = text.split("/") if "/" in text else ["linux", text]
     if len(parts) > 3 or not all(part and part.isascii() and part.isprintable() for part in parts):
         shown = show_text(text)
         raise ImageError(f"'{shown}' is not a platform; write os/arch[/variant], as in linux/amd64 or linux/arm/v7")
     os, architecture = parts[0].lower(), parts[1].lower()
-    variant = parts[2].lower() if len(parts) == 3 else None
-    return Platform(os=os, architecture=_ALIASES.get(architecture, architecture), variant=variant)
+    architecture, variant = _ALIASES.get(architecture, (architecture, None))
+    if len(parts) == 3:
+        variant = parts[2].lower()
+        variant = f"v{variant}" if variant.isdigit() else variant
+    return Platform(os=os, architecture=architecture, variant=variant)
 
 
 def rank(wanted: Platform, offered: Platform) -> int | None:

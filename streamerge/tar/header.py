@@ -54,6 +54,7 @@ __all__ = [
     "parse_records",
     "stored_sum",
     "unsigned_sum",
+    "with_type",
 ]
 
 ZERO_BLOCK = bytes(BLOCK)
@@ -72,6 +73,7 @@ _KINDS = {
     b"3": Kind.CHAR,
     b"4": Kind.BLOCK,
     b"5": Kind.DIRECTORY,
+    b"D": Kind.DIRECTORY,  # GNU tar's dumpdir: a directory whose body lists what was in it
     b"6": Kind.FIFO,
 }  # all others are regular files: POSIX requires it of '7' and of unknown flags
 _V7_FLAGS = (b"\0", b"0")
@@ -255,6 +257,13 @@ def _check_decimal(key: bytes, value: bytes) -> None:
         raise FormatError(f"PAX {key.decode()}: {value[:40]!r} is not a number")
     if fraction and not fraction.isdigit():
         raise FormatError(f"PAX {key.decode()}: {value[:40]!r} is not a number")
+
+
+def with_type(header: bytes, flag: bytes) -> bytes:
+    """Return the header with another type flag, and the sum for it."""
+    changed = header[: TYPE.start] + flag + header[TYPE.stop :]
+    total = sum(changed) - sum(changed[CHECKSUM]) + 8 * ord(" ")
+    return changed[: CHECKSUM.start] + b"%06o\0 " % total + changed[CHECKSUM.stop :]
 
 
 def parse_entry(header: bytes, extras: Extras | None = None, *, offset: int = 0) -> Entry:

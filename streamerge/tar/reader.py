@@ -20,12 +20,22 @@ from streamerge.tar.header import (
     parse_entry,
     parse_number,
     parse_records,
+    with_type,
 )
 
 __all__ = ["Globals", "TarReader"]
 
 Globals = list[tuple[int, dict[bytes, bytes]]]
 """PAX globals of a layer: from each offset on, the records in force."""
+
+_LABEL = ord("V")  # GNU tar's volume label
+_DUMPDIR = ord("D")
+_REFUSED = {
+    ord("M"): "this is a later volume of a multi-volume archive; join the volumes first",
+    ord("N"): "it holds long names in GNU tar's oldest form, which is not supported; write the tar again",
+}
+_BEFORE_ENTRIES = b"xgLKXVMN"
+"""Types of headers that are not entries. X is what Solaris's tar writes instead of x (tar(5) of libarchive)."""
 
 
 class TarReader(StreamBuffer):
@@ -53,7 +63,7 @@ class TarReader(StreamBuffer):
         start = self.offset
         header = self._header()
         extras = None
-        if header is not None and (self.global_records or header[TYPE_AT] in b"xgLK"):
+        if header is not None and (self.global_records or header[TYPE_AT] in _BEFORE_ENTRIES):
             header, extras, start = self._extras(header, start)
         if header is None:
             return None
@@ -62,15 +72,23 @@ class TarReader(StreamBuffer):
         entry = parse_entry(header, extras, offset=start)
         self._body = entry.size
         self._left = padded(entry.size)
+        if header[TYPE_AT] == _DUMPDIR:
+            self._left = padded(parse_number(header[SIZE]))  # a list of names, which nobody needs
         return entry
 
     def _extras(self, header: bytes | None, start: int) -> tuple[bytes | None, Extras, int]:
         """Read the extension headers before an entry's own; return that header, the extras, and their offset."""
         extras = Extras()
-        while header is not None and header[TYPE_AT] in b"xgLK":
-            self._extend(extras, header, start)
+        while header is not None and header[TYPE_AT] in _BEFORE_ENTRIES:
+            if header[TYPE_AT] in _REFUSED:
+                raise FormatError(_REFUSED[header[TYPE_AT]]).at(offset=self.offset - BLOCK)
+            if header[TYPE_AT] == _LABEL:
+                self.skip(padded(parse_number(header[SIZE])))
+                extras = Extras()
+            else:
+                self._extend(extras, header, start)
             if not extras.raw:
-                start = self.offset  # globals belong to no entry
+                start = self.offset  # globals and labels belong to no entry
             header = self._header()
         if header is None and extras.raw:
             raise FormatError("the tar ends where an entry should follow its extension").at(offset=start)
@@ -145,12 +163,14 @@ class TarReader(StreamBuffer):
                 extras.long_name = body.partition(b"\0")[0]
             elif flag == b"K":
                 extras.long_target = body.partition(b"\0")[0]
-            elif flag == b"x":
+            elif flag in b"xX":
                 extras.records = {**extras.records, **parse_records(body)}
             else:
                 self._note_globals(parse_records(body), entry_start)
         except FormatError as error:
             raise error.at(offset=start) from None
+        if flag == b"X":
+            header = with_type(header, b"x")
         if flag != b"g":
             extras.raw += header + body.ljust(padded(len(body)), b"\0")
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from streamerge.errors import UsageError
 from streamerge.rules.exclude import Exclude
 from tests.support.needs import missing
 
@@ -59,7 +60,7 @@ def test_a_directorys_answer_holds_for_older_layers_too() -> None:
 
 @pytest.mark.parametrize("pattern", ["!", "\\", "x\\"])
 def test_invalid_patterns(pattern: str) -> None:
-    with pytest.raises(ValueError, match="pattern"):
+    with pytest.raises(UsageError, match="pattern"):
         Exclude([pattern])
 
 
