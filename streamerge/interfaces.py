@@ -97,7 +97,7 @@ class Takes(enum.Flag):
 class Sink(Protocol):
     """Receives the merged entries: each path once, a directory before its content, a hard link after its target.
 
-    ``takes`` declares what the sink accepts. The merge calls only the methods that ``takes`` announces.
+    ``takes`` declares what the sink accepts besides :meth:`add`, and so which other methods the merge calls.
     """
 
     takes: Takes = Takes.ENTRIES

@@ -80,7 +80,11 @@ class BytesRead(NamedTuple):
 
 
 class EntryDecided(NamedTuple):
-    """The rules have decided on an entry. ``hidden_by`` is the layer that hides it; None if none does."""
+    """The rules have decided on an entry. A second pass decides again.
+
+    ``hidden_by`` is the newer layer that hides the entry, or lists the same directory; None if none does, as for an
+    excluded entry.
+    """
 
     layer: int
     path: bytes

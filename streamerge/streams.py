@@ -203,7 +203,7 @@ class FileStream(Stream):
 
 
 RawStream = Chunks | FileStream
-"""Streams with ``peek``, which allows to detect their format before they are read."""
+"""Streams with ``peek``, by which their format can be detected before they are read."""
 
 
 def read_ahead_by(raw: Stream) -> ReadAheadBy:

@@ -19,7 +19,7 @@ from streamerge.engine.merging import merge
 from streamerge.interfaces import ImageLayers, Sink
 from streamerge.options import DEFAULT_READ_AHEAD, DEFAULT_SPOOL_MEMORY, Options, Whiteouts
 from streamerge.signals import undone_on_error
-from streamerge.sinks.formats import FORMATS, format_of
+from streamerge.sinks.formats import FORMATS, PIPED, format_of
 from streamerge.sinks.opening import SinkOptions, open_sink
 from streamerge.sinks.output import is_fifo
 from streamerge.sources.files import layer_files
@@ -235,8 +235,8 @@ def _open_sink(given: dict[str, Any], inputs: Sequence[str], terminal: Terminal)
     if not output:
         raise click.UsageError("the output's name is empty; name a file, a directory or '-'")
     form = given["form"] or _format(output)
-    if output == "-" and form not in ("tar", "cpio"):
-        what = "a directory" if form == "dir" else f"an image of {form}"
+    if output == "-" and form not in PIPED:
+        what = "a directory" if form == "dir" else f"an image ({form})"
         raise click.UsageError(f"{what} cannot be written to standard output; name a file or directory")
     if output == "-" and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError(f"a {form} cannot be written to a terminal; use '-o FILE' or a pipe")

@@ -37,6 +37,8 @@ from streamerge.tar.reader import TarReader
 
 __all__ = ["OnePass"]
 
+_LEFT_OUT = (Decision.HIDE, Decision.DROP)
+
 
 class OnePass:
     """One pass over the layers of a merge, into a sink. ``counts`` and ``promoted`` are its results."""
@@ -75,8 +77,6 @@ class OnePass:
             streams = ahead.streams()
             for index in newest_first:
                 context.notify(LayerStarted(index, layers[-1 - index].name, layers[-1 - index].size))
-                if layers[-1 - index].size == 0:
-                    context.notify(Warned(index, None, "the file is empty; it adds nothing"))
                 with context.locating(index):
                     self._read_layer(index, context.observed(index, next(streams)))
                 context.notify(LayerFinished(index))
@@ -99,6 +99,8 @@ class OnePass:
             while step():
                 pass
         reader.drain()
+        if not reader.offset and layer.size == 0:
+            self._context.notify(Warned(index, None, "the file is empty; it adds nothing"))
         layer.mark_verified()
         view.end()
         self._needed.extend(origin.offset for origin in self._tree.links.bound_in(index))
@@ -137,7 +139,7 @@ class OnePass:
             if entry.kind is Kind.HARDLINK:
                 self._retainer.note_link()
             path, decision = entry.path, view.decide(entry)
-            hidden_by = self._tree.hidden_by(path, index) if decision is Decision.HIDE else None
+            hidden_by = self._tree.hidden_by(path, index) if decision in _LEFT_OUT else None
             self._context.notify(EntryDecided(index, path, entry.kind, entry.size, decision, hidden_by))
             self._settle(index, entry, decision, reader)
             return True

@@ -101,7 +101,7 @@ class Retainer:
         return self._by is RetainBy.SPOOL
 
     def keep_hidden(self, offset: int, data: memoryview) -> None:
-        """Keep a hidden entry, headers and body, if :meth:`wants` it."""
+        """Keep a hidden entry, headers and body, if :meth:`wants` says so."""
         if self.wants(len(data)):
             self.keep(offset, (data,))
 

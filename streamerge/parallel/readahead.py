@@ -170,7 +170,7 @@ class ThreadStream(Chunks):
 
     @property
     def is_alive(self) -> bool:
-        """Return whether there may be more to come than is here already."""
+        """Return whether the thread may still add chunks."""
         return self._thread.is_alive()
 
     def next_chunk(self) -> bytes:

@@ -25,7 +25,7 @@ __all__ = ["Decision", "Excluded", "LayerView", "MergedTree", "RepeatedPath", "f
 
 
 class Excluded(Protocol):
-    """Tells whether a clean path is left out of the output. Below an excluded directory everything is."""
+    """Tells whether a clean path is left out of the output. Everything below an excluded directory is left out too."""
 
     def __call__(self, path: bytes, *, directory: bool) -> bool:
         """Whether ``path`` is excluded."""

@@ -6,12 +6,15 @@ import os
 
 from streamerge.codecs import Codec, codec_for_suffix
 
-__all__ = ["FILESYSTEMS", "FORMATS", "format_of"]
+__all__ = ["FILESYSTEMS", "FORMATS", "PIPED", "format_of"]
 
 FILESYSTEMS = ("squashfs", "erofs", "ext4")
 """The formats that a mkfs tool makes."""
 
 FORMATS = ("tar", "dir", "cpio", *FILESYSTEMS)
+
+PIPED = ("tar", "cpio")
+"""The formats that can be written to standard output."""
 
 _SUFFIXES = {
     ".tar": "tar",

@@ -2,7 +2,7 @@
 
 What each tool stores was found by running it: ``docs/filesystems.md`` has the table,
 ``tests/system/test_filesystems.py`` the proof. Files that never become an Entry
-(:class:`~streamerge.interfaces.FileSink`) have no PAX records, so they have no xattrs and no fractions of a second.
+(:class:`~streamerge.interfaces.TreeSink`) have no PAX records, so they have no xattrs and no fractions of a second.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ def open_sink(
     if form == "dir":
         from streamerge.sinks.directory.sink import DirectorySink
 
+        if options.level is not None:
+            raise ValueError("a directory is not compressed, so it has no compression level")
         return DirectorySink(
             output,
             ownership=options.ownership,

@@ -22,7 +22,7 @@ Warn = Callable[[str], None]
 
 
 class Blob(Protocol):
-    """The least that a layer needs of its stored bytes. Layouts, archives, registries and caches can all give it."""
+    """What a layer needs to know about its stored bytes. Layouts, archives, registries and caches can all give it."""
 
     @property
     def name(self) -> str:

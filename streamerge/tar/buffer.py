@@ -20,7 +20,7 @@ WriteRun = Callable[[Run], None]
 _new = tuple.__new__  # makes a named tuple in half the time
 _EVERYTHING = 1 << 62
 _WORTH_FETCHING = 1 << 17
-"""Bytes from which on a sink may fetch a body from the layer's file itself."""
+"""Size in bytes of the smallest body that a sink may fetch from the layer's file itself."""
 
 
 class StreamBuffer:

@@ -405,8 +405,8 @@ class TestCompressedOutput:
         with output.open("rb") as file:
             assert subprocess.run([need_tool(tool), "-dc"], stdin=file, capture_output=True).stdout == merged
 
-    def test_another_suffix_is_a_plain_tar(self, layers: list[Path], merged: bytes, tmp_path: Path) -> None:
-        run(*layers, "-o", tmp_path / "out.gz.img").assert_merged()
+    def test_only_the_last_suffix_counts(self, layers: list[Path], merged: bytes, tmp_path: Path) -> None:
+        run(*layers, "--format", "tar", "-o", tmp_path / "out.gz.img").assert_merged()
         assert (tmp_path / "out.gz.img").read_bytes() == merged
 
 

@@ -340,7 +340,7 @@ def test_no_same_owner(owned: Path, shared: Path) -> None:
 
 
 def test_mapped_owners(owned: Path, shared: Path) -> None:
-    maps = ("--uid-map", "0:100000:1000", "--uid-map", "1000:5", "--gid-map", "0:200000:65536")
+    maps = ("--uid-map", "0:100000:1000", "--uid-map", "1000:5:1", "--gid-map", "0:200000:65536")
     run(owned, *maps, "-o", f"{shared}/root/").assert_merged()
     assert owners(shared / "root") == {
         "": (100000, 200000),

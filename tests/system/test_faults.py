@@ -382,6 +382,7 @@ def test_what_nohup_protects_goes_on(tmp_path: Path, layer: Path, need_tool: Nee
         streamerge "$1" fifo -q -o out.tar & merge=$!
         exec 3>fifo
         kill -HUP $merge; sleep 0.2
+        head -c 1024 /dev/zero >&3
         exec 3>&-
         wait $merge
     """

@@ -34,12 +34,12 @@ def bare(directory: Path, tars: Sequence[bytes]) -> bytes:
     paths = [directory / f"bare-{number}.tar" for number in range(len(tars))]
     for path, tar in zip(paths, tars, strict=True):
         path.write_bytes(tar)
-    run(*paths, "-o", directory / "bare.out", "-q").assert_merged()
-    return (directory / "bare.out").read_bytes()
+    run(*paths, "-o", directory / "bare.tar", "-q").assert_merged()
+    return (directory / "bare.tar").read_bytes()
 
 
 def output_of(directory: Path, *arguments: str | Path) -> bytes:
-    output = directory / "image.out"
+    output = directory / "image.tar"
     run(*arguments, "-o", output, "-q").assert_merged()
     return output.read_bytes()
 

@@ -98,7 +98,7 @@ class TestEvents:
             (1, b"d", Decision.KEEP, None),
             (1, b"d/old", Decision.KEEP, None),
             (1, b"d/.wh.gone", Decision.DROP, None),
-            (0, b"d", Decision.DROP, None),
+            (0, b"d", Decision.DROP, 1),
             (0, b"d/old", Decision.HIDE, 1),
             (0, b"d/kept", Decision.KEEP, None),
         ]

@@ -123,7 +123,7 @@ def remove_tree(path: str) -> None:
 
 
 def _remove_files(fds: DirectoryFds, directory: bytes) -> list[bytes]:
-    """Remove all entries except directories. Return the directories, with modes that allow to empty them."""
+    """Remove all entries except directories. Return the directories, made writable so that they can be emptied."""
     fd = fds.get(directory)
     below = []
     with os.scandir(fd) as entries:

@@ -1,4 +1,4 @@
-"""What a caller can ask of a file system image. Every start of the command imports this, so it imports little."""
+"""What a caller can ask of a file system image."""
 
 from __future__ import annotations
 
