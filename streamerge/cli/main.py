@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -103,6 +102,8 @@ def _pattern(path: bytes | None) -> str:
     """Return the gitignore pattern for exactly this path, quoted for a shell."""
     if path is None:
         return "PATTERN"
+    import shlex  # for this message alone
+
     return shlex.quote("/" + re.sub(r"[\\*?\[]", r"\\\g<0>", show(path)))
 
 
